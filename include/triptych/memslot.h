@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What guest-physical memory exists and what stands behind it: memslots, the ordinary backing,
+ * guest_memfd-like private backing, private/shared attributes, and invalidations by the host.
+ */
+#ifndef TRIPTYCH_MEMSLOT_H
+#define TRIPTYCH_MEMSLOT_H
+
+#include <triptych/types.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct tpt_vm;
+struct tpt_gmem;
+
+/* Memslot flags; the numbers are those of KVM_SET_USER_MEMORY_REGION2. */
+#define TPT_MEM_READONLY    (1u << 1)
+#define TPT_MEM_GUEST_MEMFD (1u << 2)
+
+/* Ids are 0 .. TPT_MEMSLOT_IDS - 1 in each address space, as with KVM_CAP_NR_MEMSLOTS. */
+#define TPT_MEMSLOT_IDS 32764u
+/* Most pages a memslot may have (KVM_MEM_MAX_NR_PAGES). */
+#define TPT_MEMSLOT_MAX_PAGES ((1ull << 31) - 1)
+
+/* One call of KVM_SET_USER_MEMORY_REGION2. */
+struct tpt_memory_region {
+	uint32_t as_id;	       /* address space: 0, or 1 (SMM) if the VM has two */
+	uint32_t slot;	       /* id, unique in its address space */
+	uint32_t flags;	       /* TPT_MEM_* */
+	tpt_gpa gpa;	       /* first byte; 4 KiB aligned; without the shared bit */
+	uint64_t size;	       /* bytes, a multiple of 4 KiB; 0 deletes the slot */
+	tpt_hva hva;	       /* ordinary memory behind it; 4 KiB aligned */
+	struct tpt_gmem *gmem; /* TPT_MEM_GUEST_MEMFD: private memory behind it; else NULL */
+	uint64_t gmem_offset;  /* bytes into gmem, 4 KiB aligned */
+};
+
+/*
+ * Creates, deletes, moves a slot or changes its flags. May sleep; takes the VM's exclusive section;
+ * two calls on one VM are serialised. On return of a deletion or move no processor and no table
+ * reaches the old memory. Errors, nothing changed:
+ *  -EINVAL  unaligned or wrapping gpa, size or hva; unknown flag; bad slot id or address space; gpa
+ *           beyond the VM's guest-physical width; size change; hva or READONLY changed on an
+ *           existing slot; a gmem slot changed; gmem of another VM, or a range outside it;
+ *           READONLY with GUEST_MEMFD; deletion of a slot that isn't there
+ *  -EEXIST  overlaps a slot of the same address space, or a gmem range bound already
+ *  -ENOMEM  no memory;  -EIO  the VM is dead
+ *  -EBUSY   deletion or move: a private page behind the slot could not be removed yet (external
+ *           calls stayed busy). The slot is still there; call again.
+ */
+int tpt_vm_set_memory_region(struct tpt_vm *vm, const struct tpt_memory_region *region);
+
+/* What the ordinary backing says of one page. */
+struct tpt_backing_page {
+	tpt_pfn pfn;   /* frame behind the page asked for */
+	bool writable; /* the host lets it be written (map_writable) */
+	enum tpt_level
+		level; /* largest host mapping around it: 4K, 2M or 1G, contiguous and aligned */
+};
+
+/* What a lookup is asked. */
+struct tpt_backing_query {
+	uint32_t as_id;
+	uint32_t slot;
+	tpt_gfn gfn;
+	tpt_hva hva; /* of the page */
+	bool write;  /* the guest writes: break copy-on-write, fail if it can't be written */
+};
+
+/* The ordinary backing: one a VM. Called by vCPU threads outside of any section; may sleep. */
+struct tpt_backing_ops {
+	size_t size; /* sizeof(struct tpt_backing_ops) */
+	/*
+	 * Which frame stands behind a page? 0; -EAGAIN: not now, the guest tries again; -EFAULT:
+	 * nothing is there; -EPERM: a write to memory that the host can only read (the access is
+	 * emulated as MMIO); -EHWPOISON: the frame is broken; -EINTR: a signal. It may call
+	 * tpt_vm_invalidate_begin()/_end(): the fault then ends in RETRY.
+	 */
+	int (*lookup)(void *ctx, const struct tpt_backing_query *query,
+		      struct tpt_backing_page *page);
+	/*
+	 * The frame may be written from now on (a writable entry was installed). May be NULL.
+	 * Called before the guest can write.
+	 */
+	void (*mark_dirty)(void *ctx, tpt_pfn pfn, enum tpt_level level);
+};
+
+/*
+ * The host takes back [start, end) of host-virtual memory (an MMU notifier's range): on return of
+ * begin() no processor and no table reaches it through a shared mapping. Private mappings are
+ * never touched. Between begin and end, faults on those pages return RETRY. Invalidations nest
+ * and overlap. begin() fills *token and returns the number of leaves zapped, or -EINVAL (empty or
+ * unaligned range), -ENOMEM, -EIO (VM dead); after an error no end() is owed.
+ */
+struct tpt_invalidation {
+	struct tpt_invalidation *next; /* the library's, between begin and end */
+	tpt_hva start, end;
+};
+int tpt_vm_invalidate_begin(struct tpt_vm *vm, tpt_hva start, tpt_hva end,
+			    struct tpt_invalidation *token);
+void tpt_vm_invalidate_end(struct tpt_vm *vm, struct tpt_invalidation *token);
+
+/* guest_memfd: private memory of one VM, by page index. */
+struct tpt_gmem_ops {
+	size_t size; /* sizeof(struct tpt_gmem_ops) */
+	/* Frame behind page @index and the largest aligned contiguous block around it. Allocates
+	 * on first use. 0, -ENOMEM, -EAGAIN, -EHWPOISON. vCPU threads; may sleep. */
+	int (*get_page)(void *ctx, uint64_t index, tpt_pfn *pfn, enum tpt_level *level);
+	/* Pages [start, end) are unreachable from any table now: free them. May be NULL. */
+	void (*free_range)(void *ctx, uint64_t start, uint64_t end);
+};
+
+/* Creates a gmem of @bytes (multiple of 4 KiB, not 0). -EINVAL, -ENOMEM. */
+int tpt_gmem_create(struct tpt_vm *vm, uint64_t bytes, const struct tpt_gmem_ops *ops, void *ctx,
+		    struct tpt_gmem **gmem);
+/*
+ * Punches [offset, offset + len) (bytes, 4 KiB aligned): private entries over it are removed, then
+ * ops->free_range() is called. Shared entries are never touched. -EINVAL; -EBUSY as for slots: some
+ * entries are still there, nothing was freed; call again.
+ */
+int tpt_gmem_punch_hole(struct tpt_gmem *gmem, uint64_t offset, uint64_t len);
+/* Destroys it. -EBUSY while a slot is bound to it. */
+int tpt_gmem_destroy(struct tpt_gmem *gmem);
+
+/*
+ * Private/shared attribute. Default: shared. set_private() converts [start, end): to private zaps
+ * shared entries only, to shared removes private entries only; pages that already have the
+ * attribute cost nothing. Work: O(ranges), never pages, but for the entries that were mapped.
+ * -EINVAL (empty range, beyond the guest-physical width, a VM without private memory), -ENOMEM,
+ * -EBUSY (external calls stayed busy: attributes unchanged from *done on; call again from there),
+ * -EIO. @done may be NULL; it gets the first GFN not converted (== end on success).
+ */
+int tpt_vm_set_private(struct tpt_vm *vm, tpt_gfn start, tpt_gfn end, bool private_, tpt_gfn *done);
+/* Is @gfn private now? */
+bool tpt_vm_is_private(struct tpt_vm *vm, tpt_gfn gfn);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
