@@ -29,11 +29,9 @@ struct tpt_vcpu;
 #define TPT_VM_SELF_SNOOP (1u << 2)
 /* No cached MMIO entries: each MMIO access faults as not present. */
 #define TPT_VM_NO_MMIO_CACHING (1u << 3)
-/* The processor has no execute-only EPT entries; NPT: ignored. */
-#define TPT_VM_NO_EXEC_ONLY (1u << 4)
 /* The VM has private memory told apart by attribute, without a shared bit or an external table
  * (KVM_X86_SW_PROTECTED_VM): TPT_PFERR_PRIVATE says which an access is. */
-#define TPT_VM_SW_PROTECTED (1u << 5)
+#define TPT_VM_SW_PROTECTED (1u << 4)
 
 /* How a VM is made. */
 struct tpt_vm_config {

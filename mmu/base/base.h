@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What every room stands on: the VM's platform, its shared and exclusive sections, whoever acts in
+ * them, counters, and the end of a VM whose invariants broke. Knows no table and no guest memory.
+ *
+ *	shared section:    an actor marks its own cache line and looks whether anybody wants to be
+ *	                   alone; if so it unmarks itself and the fault is RETRY. It never waits.
+ *	exclusive section: one thread says that it wants to be alone and waits until every actor's
+ *	                   line is unmarked. Kicks are for guest mode; this is for the library.
+ */
+#ifndef MMU_BASE_H
+#define MMU_BASE_H
+
+#include <stdatomic.h>
+#include <stdarg.h>
+
+#include <triptych/event.h>
+#include <triptych/platform.h>
+#include <triptych/stats.h>
+#include <triptych/types.h>
+
+#define CACHE_LINE 64
+
+#define container_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
+
+/* errno values of the API: Linux's numbers, which the core must know without a libc. */
+enum {
+	ERR_PERM = 1,
+	ERR_NOENT = 2,
+	ERR_INTR = 4,
+	ERR_IO = 5,
+	ERR_AGAIN = 11,
+	ERR_NOMEM = 12,
+	ERR_FAULT = 14,
+	ERR_BUSY = 16,
+	ERR_EXIST = 17,
+	ERR_INVAL = 22,
+	ERR_OPNOTSUPP = 95,
+	ERR_HWPOISON = 133,
+	ERR_MAX = 4095,
+};
+
+/* What an actor counts, on lines of its own. Sums over all actors are exact at rest. */
+enum counter {
+	COUNT_PF_TAKEN,
+	COUNT_PF_FIXED,
+	COUNT_PF_EMULATE,
+	COUNT_PF_SPURIOUS,
+	COUNT_PF_RETRY,
+	COUNT_PF_MMIO_SPTE_CREATED,
+	COUNT_PF_ERROR,
+	COUNT_CAS_LOST,
+	COUNT_CALL, /* one each of enum tpt_external_call */
+	COUNT_CALL_BUSY = COUNT_CALL + TPT_CALL_NR,
+	COUNT_FLUSH = COUNT_CALL_BUSY + TPT_CALL_NR, /* one each of enum tpt_flush_reason */
+	COUNT_KICK = COUNT_FLUSH + TPT_FLUSH_NR,     /* one each of enum tpt_kick_reason */
+	COUNT_HOLD = COUNT_KICK + TPT_KICK_NR,
+	/* Leaves and tables, up and down; one set for each enum tpt_tree_kind. */
+	COUNT_TREE,
+	COUNT_TREE_TABLE = 0, /* + level of a leaf: TPT_LEVEL_4K .. TPT_LEVEL_1G */
+	COUNT_TREE_BLOCKED = TPT_LEVEL_1G + 1,
+	COUNT_TREE_MMIO,
+	COUNT_TREE_NR,
+	COUNT_PAGES_LIVE = COUNT_TREE + 2 * COUNT_TREE_NR,
+	COUNT_LEAKED,
+	COUNT_NR,
+};
+
+/* Table pages that an actor took from the platform before it entered a section. */
+#define PAGE_CACHE_MAX 8
+struct page_cache {
+	uint32_t nr;
+	tpt_hpa page[PAGE_CACHE_MAX];
+};
+
+/*
+ * Whoever acts: a vCPU, or the VM itself inside its exclusive section. The first line is what the
+ * exclusive side reads; all other lines are only the actor's.
+ */
+struct actor {
+	_Alignas(CACHE_LINE) _Atomic uint32_t inside; /* nonzero: in a shared section */
+	struct actor *next;			      /* all actors of the VM; exclusive section */
+	_Alignas(CACHE_LINE) struct vm_base *base;
+	int32_t vcpu; /* id, -1 for the VM itself */
+	struct page_cache tables, external;
+	_Atomic int64_t count[COUNT_NR];
+};
+
+#define REPORT_SIZE 512
+
+struct vm_base {
+	const struct tpt_platform *platform;
+	void *platform_ctx;
+	struct tpt_vm *vm; /* for the platform's functions only */
+	tpt_event_fn *event;
+	void *event_ctx;
+
+	/* Read by every fault, written by the exclusive side only. */
+	_Alignas(CACHE_LINE) _Atomic uint32_t exclusive;
+	_Atomic uint32_t dead;
+
+	/* Exclusive section. */
+	_Alignas(CACHE_LINE) struct actor *actors;
+	bool in_exclusive;
+	uint64_t nr_exclusive;
+	struct actor self;		/* the VM as an actor */
+	_Atomic int64_t pages_deferred; /* table pages waiting for a grace period */
+	char report[REPORT_SIZE];
+};
+
+void base_init(struct vm_base *base, const struct tpt_platform *platform, void *ctx);
+void actor_init(struct vm_base *base, struct actor *actor, int32_t vcpu);
+
+/* Adds and removes an actor. Exclusive section. Removal folds its counters into base->self. */
+void actor_add(struct actor *actor);
+void actor_remove(struct actor *actor);
+
+/* Enters a shared section; false if somebody is or wants to be alone: RETRY. */
+bool section_enter(struct actor *actor);
+void section_leave(struct actor *actor);
+
+/* Enters the exclusive section: waits for the platform's lock and for all actors. */
+void section_exclusive_begin(struct vm_base *base);
+void section_exclusive_end(struct vm_base *base);
+
+static inline bool vm_is_dead(const struct vm_base *base)
+{
+	return atomic_load_explicit(&((struct vm_base *)base)->dead, memory_order_acquire);
+}
+
+/* A broken invariant: the VM stops, with this text as its report. The first report is kept. */
+void vm_die(struct vm_base *base, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void vm_log(struct vm_base *base, enum tpt_log_level level, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+
+/* Asks the platform for a flush or a kick, and counts it. */
+void vm_flush(struct actor *actor, const struct tpt_flush *flush);
+void vm_kick(struct actor *actor, enum tpt_kick_reason reason);
+
+static inline void vm_event(const struct vm_base *base, const struct tpt_event *event)
+{
+	if (base->event)
+		base->event(base->event_ctx, event);
+}
+
+/* Counters have one writer, so a plain load and store of an atomic do. */
+static inline void count_add(struct actor *actor, unsigned int counter, int64_t n)
+{
+	_Atomic int64_t *c = &actor->count[counter];
+
+	atomic_store_explicit(c, atomic_load_explicit(c, memory_order_relaxed) + n,
+			      memory_order_relaxed);
+}
+
+static inline unsigned int count_tree(enum tpt_tree_kind kind, unsigned int what)
+{
+	return COUNT_TREE + (unsigned int)kind * COUNT_TREE_NR + what;
+}
+
+/* Sum of a counter over all actors. Exact at rest. */
+int64_t count_sum(const struct vm_base *base, unsigned int counter);
+
+/* printf's %s %d %u %x %c with l and ll, widths and 0 and # flags; no libc. Returns the whole
+ * length. */
+size_t text_format(char *text, size_t size, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+size_t text_vformat(char *text, size_t size, const char *format, va_list args);
+
+static inline void *mem_alloc(struct vm_base *base, size_t bytes)
+{
+	return base->platform->mem_alloc(base->platform_ctx, bytes);
+}
+
+static inline void mem_free(struct vm_base *base, void *mem, size_t bytes)
+{
+	base->platform->mem_free(base->platform_ctx, mem, bytes);
+}
+
+#endif

@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What guest-physical memory exists: memslots, private/shared attributes, gmem bindings, the levels
+ * that all of these permit, and invalidations in flight. Knows no table, no root and no entry.
+ *
+ * Everything here is read inside a section (shared or exclusive) and changed inside the exclusive
+ * one, so readers need no lock of their own. What a reader carries across a gap between two
+ * sections (a fault does, around the backing's lookup) it checks again with slots_snapshot.
+ */
+#ifndef MMU_SLOTS_H
+#define MMU_SLOTS_H
+
+#include <triptych/memslot.h>
+
+#include "mmu/base/base.h"
+
+#define MAX_ADDRESS_SPACES 2
+
+/* One memslot. Constant while it is in a set, but for @invalid. */
+struct memslot {
+	tpt_gfn base_gfn;
+	uint64_t npages;
+	tpt_hva hva;
+	uint32_t as_id, id, flags; /* TPT_MEM_* */
+	bool invalid;		   /* being deleted or moved: faults are RETRY */
+	struct tpt_gmem *gmem;
+	uint64_t gmem_index;	   /* page of gmem behind base_gfn */
+	struct memslot *gmem_next; /* slots bound to one gmem */
+};
+
+/* The slots of one address space: pointers in the order of their GFNs. */
+struct memslot_set {
+	uint32_t nr, room;
+	/*
+	 * KVM's count of swaps of this address space's array: starts at as_id; create and flags add
+	 * the number of address spaces once, delete and move twice (the slot passes through
+	 * INVALID).
+	 */
+	uint64_t generation;
+	struct memslot **slot;
+};
+
+struct tpt_gmem {
+	struct vm_base *base;
+	const struct tpt_gmem_ops *ops;
+	void *ctx;
+	uint64_t npages;
+	struct memslot *bound;
+	struct tpt_gmem *next;
+};
+
+/* A node of the private ranges' tree; see attributes.c. */
+struct attr_node;
+
+/* What an invalidation covers. */
+enum inval_kind {
+	INVAL_HVA,  /* host-virtual bytes, from a notifier */
+	INVAL_GMEM, /* pages of one gmem */
+	INVAL_GFN,  /* guest frames of every address space, from a conversion */
+};
+
+struct inval_range {
+	enum inval_kind kind;
+	const struct tpt_gmem *gmem; /* INVAL_GMEM */
+	uint64_t start, end;	     /* half-open; unit by kind */
+};
+
+/* The last invalidations that ended, so that a fault which began before one can see it. */
+#define INVAL_RING 64
+
+struct slots {
+	struct vm_base *base;
+	uint32_t address_spaces;
+	uint32_t gpa_bits;   /* width of guest-physical addresses without the shared bit */
+	bool private_memory; /* attributes may be set */
+	struct memslot_set set[MAX_ADDRESS_SPACES];
+	struct attr_node *attributes;
+	uint64_t nr_private_ranges;
+	struct tpt_gmem *gmems;
+
+	/* Invalidations begun and not yet ended, and those that ended. */
+	struct tpt_invalidation *in_progress;
+	uint64_t nr_ended;
+	struct inval_range ended[INVAL_RING]; /* number n stands at n % INVAL_RING */
+};
+
+/* Exclusive or before any other use. Errors: -ENOMEM. */
+int slots_init(struct slots *slots, struct vm_base *base, uint32_t address_spaces,
+	       uint32_t gpa_bits, bool private_memory);
+/* Frees slots, ranges and gmems. Nobody else may be around. */
+void slots_destroy(struct slots *slots);
+
+/* ---- memslot.c ---- */
+
+/* The slot that @gfn is in, or NULL. O(log n). Section. */
+struct memslot *slot_find(const struct slots *slots, uint32_t as_id, tpt_gfn gfn);
+/* The slot with this id, or NULL. O(n). Section. */
+struct memslot *slot_by_id(const struct slots *slots, uint32_t as_id, uint32_t id);
+
+/* Index of the first slot of the set that ends above @gfn; set->nr if there is none. O(log n). */
+uint32_t slot_first_above(const struct memslot_set *set, tpt_gfn gfn);
+
+static inline tpt_hva slot_hva(const struct memslot *slot, tpt_gfn gfn)
+{
+	return (tpt_hva){slot->hva.a + ((gfn - slot->base_gfn) << TPT_PAGE_SHIFT)};
+}
+
+static inline uint64_t slot_gmem_index(const struct memslot *slot, tpt_gfn gfn)
+{
+	return slot->gmem_index + (gfn - slot->base_gfn);
+}
+
+enum slot_change {
+	SLOT_CREATE,
+	SLOT_DELETE,
+	SLOT_MOVE,
+	SLOT_FLAGS, /* only flags differ, and none that this library acts on: nothing to zap */
+	SLOT_SAME,  /* nothing differs */
+};
+
+/* An update that was checked and has all its memory; not yet visible. */
+struct slot_update {
+	enum slot_change change;
+	struct memslot *old;	/* DELETE, MOVE, FLAGS */
+	struct memslot *new_;	/* CREATE, MOVE, FLAGS */
+	struct memslot **array; /* room for the new set */
+	uint32_t room;
+};
+
+/*
+ * Checks a region against the rules of tpt_vm_set_memory_region() and gets the memory. Exclusive.
+ * Returns its errors, having logged value and rule; nothing visible changed. After 0 exactly one of
+ * slot_update_commit() and slot_update_abort() is owed.
+ */
+int slot_update_prepare(struct slots *slots, const struct tpt_memory_region *region,
+			struct slot_update *update);
+/* Makes the update visible, counts the generation, binds and unbinds gmems, frees the old slot. */
+void slot_update_commit(struct slots *slots, struct slot_update *update);
+void slot_update_abort(struct slots *slots, struct slot_update *update);
+
+/* ---- attributes.c ---- */
+
+/* Section. O(log n) in the number of private ranges. */
+bool attr_is_private(const struct slots *slots, tpt_gfn gfn);
+/* Do all of [start, end) have one attribute? Which one (*private_)? Section. O(log n). */
+bool attr_uniform(const struct slots *slots, tpt_gfn start, tpt_gfn end, bool *private_);
+/*
+ * First subrange of [start, end) whose attribute differs from @private_: what a conversion has to
+ * work on. False if there is none. Section. O(log n).
+ */
+bool attr_next_change(const struct slots *slots, tpt_gfn start, tpt_gfn end, bool private_,
+		      struct tpt_gfn_range *range);
+/* Sets [start, end). Exclusive. -ENOMEM with nothing changed. O(log n + ranges swallowed). */
+int attr_set(struct slots *slots, tpt_gfn start, tpt_gfn end, bool private_);
+/* Frees all ranges. */
+void attr_destroy(struct slots *slots);
+
+/* ---- level.c ---- */
+
+/*
+ * Largest level, at most @cap, at which a leaf around @gfn lies inside @slot, is congruent to the
+ * memory behind it (hva, or gmem index if @private_), and has one attribute. Section.
+ */
+enum tpt_level slot_max_level(const struct slots *slots, const struct memslot *slot, tpt_gfn gfn,
+			      bool private_, enum tpt_level cap);
+
+/* ---- invalidate.c ---- */
+
+/* What a fault remembers before it leaves its first section. */
+struct slots_snapshot {
+	uint64_t generation; /* of the address space */
+	uint64_t nr_ended;
+};
+
+struct slots_snapshot slots_snapshot(const struct slots *slots, uint32_t as_id);
+
+/*
+ * Must a fault retry that took @then and now wants to map [gfn, gfn + pages) of @slot? True if the
+ * address space's slots changed, if an invalidation in progress overlaps, or if one that ended
+ * since overlaps (or so many ended that nobody knows). Section. @slot is looked at only if the
+ * generation is the same.
+ */
+bool slots_must_retry(const struct slots *slots, const struct slots_snapshot *then,
+		      const struct memslot *slot, tpt_gfn gfn, uint64_t pages, bool private_);
+/* Does an invalidation in progress overlap? (Before a lookup that would be in vain.) Section. */
+bool slots_invalidating(const struct slots *slots, const struct memslot *slot, tpt_gfn gfn,
+			uint64_t pages, bool private_);
+
+/* Notifier ranges. Exclusive. */
+void inval_begin(struct slots *slots, struct tpt_invalidation *token);
+void inval_end(struct slots *slots, struct tpt_invalidation *token);
+/* Something was invalidated within one exclusive section: begun and ended. Exclusive. */
+void inval_note(struct slots *slots, const struct inval_range *range);
+
+/*
+ * The guest frames of slot number @index (in the order of its set) that lie in host-virtual
+ * [start, end). False if none do.
+ */
+bool slot_hva_range(const struct memslot *slot, tpt_hva start, tpt_hva end,
+		    struct tpt_gfn_range *range);
+/* The same for pages [start, end) of the slot's gmem. */
+bool slot_gmem_range(const struct memslot *slot, uint64_t start, uint64_t end,
+		     struct tpt_gfn_range *range);
+
+/* ---- gmem.c ---- */
+
+int gmem_create(struct slots *slots, uint64_t bytes, const struct tpt_gmem_ops *ops, void *ctx,
+		struct tpt_gmem **gmem);
+int gmem_destroy(struct slots *slots, struct tpt_gmem *gmem);
+
+#endif
