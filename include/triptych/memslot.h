@@ -55,6 +55,7 @@ int tpt_vm_set_memory_region(struct tpt_vm *vm, const struct tpt_memory_region *
 struct tpt_backing_page {
 	tpt_pfn pfn;   /* frame behind the page asked for */
 	bool writable; /* the host lets it be written (map_writable) */
+	bool device;	     /* a device's registers, not memory: EPT memory type UC */
 	enum tpt_level
 		level; /* largest host mapping around it: 4K, 2M or 1G, contiguous and aligned */
 };

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * From a fault to a decision to a map. The one door: everything that a guest's access can ask of
+ * the tables comes through fault_handle(). Removes nothing and never walks more than one path.
+ *
+ *	section   which slot, private or shared, what is under way        -> retry, MMIO, exit
+ *	   gap    what stands behind it (the backing may sleep)           -> retry, exit
+ *	section   is all that still so?  link tables, install one entry   -> fixed, spurious, retry
+ */
+#ifndef MMU_FAULT_H
+#define MMU_FAULT_H
+
+#include <triptych/fault.h>
+
+#include "mmu/slots/slots.h"
+#include "mmu/tree/tree.h"
+
+/* What faults need to know of their VM. */
+struct fault_env {
+	struct vm_base *base;
+	struct trees *trees;
+	struct slots *slots;
+	const struct tpt_backing_ops *backing;
+	void *backing_ctx;
+	uint32_t gpa_bits;   /* guest-physical width, shared bit included */
+	uint64_t shared_gfn; /* the shared bit as a GFN bit; 0: there is none */
+	bool has_mirror;
+	bool private_memory; /* has_mirror, or private by attribute alone */
+	bool no_mmio_caching;
+	bool ignore_guest_pat;
+	bool noncoherent_dma; /* written in the exclusive section */
+	enum tpt_level max_leaf_level, max_private_level;
+};
+
+/* A vCPU as this room sees it. All of it but the actor's first line is the vCPU thread's own. */
+struct fault_vcpu {
+	struct actor actor;
+	struct fault_env *env;
+	bool smm;
+	bool loaded;		  /* the vCPU knows its roots */
+	uint32_t root_generation; /* of those */
+	struct tpt_exit exit;
+};
+
+static inline uint32_t fault_as_id(const struct fault_vcpu *vcpu)
+{
+	return vcpu->smm;
+}
+
+/* tpt_vcpu_fault() without its counters. */
+int fault_handle(struct fault_vcpu *vcpu, struct tpt_fault *fault);
+
+/* ---- map.c ---- */
+
+/*
+ * Installs the entry that @fault decided on: goal_level, pfn, map_writable; @slot NULL means MMIO.
+ * Shared section, after a topup. RET_PF or a negative errno.
+ */
+int fault_map(struct fault_vcpu *vcpu, struct tpt_fault *fault, const struct memslot *slot,
+	      bool device);
+
+/* ---- mmio.c ---- */
+
+/* The processor met a reserved bit: is it a cached MMIO entry, and is that still right? Shared
+ * section. EMULATE, RETRY, or INVALID: handle it as a fault like any other. */
+int fault_cached_mmio(struct fault_vcpu *vcpu, const struct tpt_fault *fault);
+
+/* Fills the exit record for an access that the VMM must do. */
+int fault_emulate(struct fault_vcpu *vcpu, const struct tpt_fault *fault);
+
+#endif

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/* One path down a tree: links what is missing, installs one entry at the goal level. */
+#include "mmu/fault/fault.h"
+
+static enum tree_id tree_for(const struct fault_env *env, const struct tpt_fault *fault)
+{
+	if (fault->is_private && env->has_mirror)
+		return TREE_MIRROR;
+	return fault->as_id ? TREE_DIRECT_SMM : TREE_DIRECT;
+}
+
+static uint64_t memtype(const struct fault_env *env, bool device)
+{
+	const struct pte_format *f = &env->trees->format;
+
+	if (device)
+		return f->memtype_uc;
+	return env->ignore_guest_pat && !env->noncoherent_dma ? f->memtype_wb_ipat : f->memtype_wb;
+}
+
+static unsigned int access_of(const struct tpt_fault *fault)
+{
+	return TPT_ACC_READ | (fault->write ? TPT_ACC_WRITE : 0) | (fault->exec ? TPT_ACC_EXEC : 0);
+}
+
+/* A transition's answer as a fault's: whoever was faster, the guest tries again. */
+static int outcome(int err)
+{
+	return err == -ERR_BUSY ? TPT_RET_PF_RETRY : err;
+}
+
+static int map_mmio(struct fault_vcpu *vcpu, struct tpt_fault *fault, struct tree_iter *it)
+{
+	struct fault_env *env = vcpu->env;
+	uint32_t generation = env->slots->set[fault->as_id].generation & PTE_MMIO_GEN_MASK;
+	tpt_spte mmio = pte_make_mmio(&env->trees->format, fault->gfn, generation, TPT_ACC_ALL);
+	int err;
+
+	if (pte_same(it->old, mmio))
+		return TPT_RET_PF_EMULATE;
+	err = tree_transition(&vcpu->actor, it, mmio, TREE_SHARED);
+	if (err)
+		return outcome(err);
+	fault->spte = mmio;
+	count_add(&vcpu->actor, COUNT_PF_MMIO_SPTE_CREATED, 1);
+	vm_event(env->base, &(struct tpt_event){.kind = TPT_EVENT_MARK_MMIO,
+						.vcpu = vcpu->actor.vcpu,
+						.as_id = fault->as_id,
+						.gfn = fault->gfn,
+						.access = TPT_ACC_ALL,
+						.generation = generation,
+						.new_spte = mmio});
+	return TPT_RET_PF_EMULATE;
+}
+
+static int map_leaf(struct fault_vcpu *vcpu, struct tpt_fault *fault, struct tree_iter *it,
+		    bool device)
+{
+	const struct pte_format *f = &vcpu->env->trees->format;
+	tpt_spte leaf = pte_make_leaf(f, &(struct pte_leaf){.pfn = fault->pfn,
+							    .level = it->level,
+							    .host_writable = fault->map_writable,
+							    .write = fault->map_writable,
+							    .accessed = !fault->prefetch,
+							    .memtype = memtype(vcpu->env, device)});
+	int err;
+
+	if (iter_kind(it) == PTE_LEAF &&
+	    (fault->prefetch || pte_allows(f, it->old, access_of(fault))))
+		return TPT_RET_PF_SPURIOUS;
+	if (pte_same(it->old, leaf))
+		return TPT_RET_PF_SPURIOUS;
+	err = tree_transition(&vcpu->actor, it, leaf, TREE_SHARED);
+	if (err)
+		return outcome(err);
+	fault->spte = leaf;
+	return TPT_RET_PF_FIXED;
+}
+
+/* Puts a table under an entry that has none. */
+static int link(struct fault_vcpu *vcpu, struct tpt_fault *fault, struct tree_iter *it)
+{
+	struct trees *trees = vcpu->env->trees;
+	struct table *table = table_make(trees, &vcpu->actor, it->id, it->level - 1, it->gfn);
+	int err = tree_transition(&vcpu->actor, it, pte_table(&trees->format, table->hpa),
+				  TREE_SHARED);
+
+	if (err) {
+		table_unmake(table, &vcpu->actor);
+		return outcome(err);
+	}
+	fault->tables_linked++;
+	return TPT_RET_PF_CONTINUE;
+}
+
+/* A mirror's table stays where it is: the goal comes down to it. */
+static void lower_goal(struct tpt_fault *fault)
+{
+	fault->goal_level--;
+	fault->pfn.n |= fault->gfn & (tpt_level_pages(fault->goal_level + 1) - 1) &
+			~(tpt_level_pages(fault->goal_level) - 1);
+}
+
+/* One step from the iterator's entry towards the goal. CONTINUE: there is a table to go into. */
+static int step(struct fault_vcpu *vcpu, struct tpt_fault *fault, struct tree_iter *it)
+{
+	bool mirror = it->id == TREE_MIRROR;
+
+	switch (iter_kind(it)) {
+	case PTE_TABLE:
+		return TPT_RET_PF_CONTINUE;
+	case PTE_LEAF:
+		if (mirror || pte_allows(&vcpu->env->trees->format, it->old, access_of(fault)))
+			return TPT_RET_PF_SPURIOUS;
+		return outcome(tree_split(&vcpu->actor, it));
+	case PTE_EMPTY:
+	case PTE_MMIO:
+		return link(vcpu, fault, it);
+	default:
+		/* FROZEN: somebody is at it. BLOCKED: it is being removed. */
+		return TPT_RET_PF_RETRY;
+	}
+}
+
+int fault_map(struct fault_vcpu *vcpu, struct tpt_fault *fault, const struct memslot *slot,
+	      bool device)
+{
+	struct fault_env *env = vcpu->env;
+	enum tree_id id = tree_for(env, fault);
+	struct tree_iter it;
+	int ret;
+
+	if (!iter_start(&it, env->trees, id, fault->gfn, fault->gfn + 1, TPT_LEVEL_4K))
+		return TPT_RET_PF_RETRY;
+
+	for (;; iter_down(&it)) {
+		if (id == TREE_MIRROR && it.level == fault->goal_level &&
+		    iter_kind(&it) == PTE_TABLE)
+			lower_goal(fault);
+		if (it.level == fault->goal_level)
+			break;
+		ret = step(vcpu, fault, &it);
+		if (ret != TPT_RET_PF_CONTINUE)
+			return ret;
+	}
+	if (iter_kind(&it) == PTE_FROZEN || iter_kind(&it) == PTE_BLOCKED)
+		return TPT_RET_PF_RETRY;
+	return slot ? map_leaf(vcpu, fault, &it, device) : map_mmio(vcpu, fault, &it);
+}

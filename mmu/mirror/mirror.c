@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/* The calls to the owner of an external table. Stores no entry and walks nothing. */
+#include "mmu/mirror/mirror.h"
+
+/* Tries of a busy call with all vCPUs held: each try can lose only to another host thread. */
+#define BUSY_TRIES 16
+
+/* Counts, traces and judges one answer. */
+static int answer(struct mirror *m, struct actor *actor, enum tpt_external_call call,
+		  struct mirror_entry e, int result)
+{
+	count_add(actor, COUNT_CALL + call, 1);
+	if (result == -ERR_BUSY)
+		count_add(actor, COUNT_CALL_BUSY + call, 1);
+	vm_event(m->base, &(struct tpt_event){.kind = TPT_EVENT_EXTERNAL,
+					      .vcpu = actor->vcpu,
+					      .gfn = e.gfn,
+					      .level = e.level,
+					      .call = call,
+					      .result = result});
+	if (result > 0 || result < -ERR_MAX) {
+		vm_die(m->base,
+		       "external %s of gfn %#lx level %d answered %d: neither 0 nor an errno",
+		       tpt_external_call_name(call), e.gfn, e.level, result);
+		return -ERR_IO;
+	}
+	return result;
+}
+
+int mirror_link(struct mirror *m, struct actor *actor, struct mirror_entry e, tpt_hpa table)
+{
+	return answer(m, actor, TPT_CALL_LINK, e, m->ops->link(m->ctx, e.gfn, e.level, table));
+}
+
+int mirror_map(struct mirror *m, struct actor *actor, struct mirror_entry e, tpt_pfn pfn)
+{
+	return answer(m, actor, TPT_CALL_MAP, e, m->ops->map(m->ctx, e.gfn, e.level, pfn));
+}
+
+static int ask(struct mirror *m, struct actor *actor, enum tpt_external_call call,
+	       struct mirror_entry e, tpt_pfn pfn)
+{
+	switch (call) {
+	case TPT_CALL_BLOCK:
+		return answer(m, actor, call, e, m->ops->block(m->ctx, e.gfn, e.level));
+	case TPT_CALL_UNBLOCK:
+		return answer(m, actor, call, e, m->ops->unblock(m->ctx, e.gfn, e.level));
+	case TPT_CALL_TRACK:
+		return answer(m, actor, call, e, m->ops->track(m->ctx));
+	default:
+		return answer(m, actor, TPT_CALL_REMOVE, e,
+			      m->ops->remove(m->ctx, e.gfn, e.level, pfn));
+	}
+}
+
+/* Asks; while the answer is busy, asks again with every vCPU out of the guest. */
+static int ask_until(struct mirror *m, struct actor *actor, enum tpt_external_call call,
+		     struct mirror_entry e, tpt_pfn pfn)
+{
+	const struct tpt_platform *platform = m->base->platform;
+	int result = ask(m, actor, call, e, pfn);
+
+	if (result != -ERR_BUSY)
+		return result;
+
+	count_add(actor, COUNT_HOLD, 1);
+	platform->hold(m->base->platform_ctx, m->base->vm, true);
+	for (int i = 0; i < BUSY_TRIES && result == -ERR_BUSY; i++)
+		result = ask(m, actor, call, e, pfn);
+	platform->hold(m->base->platform_ctx, m->base->vm, false);
+	return result;
+}
+
+int mirror_block(struct mirror *m, struct actor *actor, struct mirror_entry e)
+{
+	return ask_until(m, actor, TPT_CALL_BLOCK, e, (tpt_pfn){0});
+}
+
+int mirror_unblock(struct mirror *m, struct actor *actor, struct mirror_entry e)
+{
+	return ask_until(m, actor, TPT_CALL_UNBLOCK, e, (tpt_pfn){0});
+}
+
+int mirror_remove(struct mirror *m, struct actor *actor, struct mirror_entry e, tpt_pfn pfn)
+{
+	return ask_until(m, actor, TPT_CALL_REMOVE, e, pfn);
+}
+
+int mirror_track(struct mirror *m, struct actor *actor)
+{
+	int result = ask_until(m, actor, TPT_CALL_TRACK, (struct mirror_entry){0}, (tpt_pfn){0});
+
+	if (result) {
+		vm_die(m->base, "external track failed with %d: blocked pages can go neither way",
+		       result);
+		return -ERR_IO;
+	}
+	vm_kick(actor, TPT_KICK_TRACK);
+	return 0;
+}
+
+int mirror_release(struct mirror *m, struct actor *actor)
+{
+	int result = answer(m, actor, TPT_CALL_RELEASE, (struct mirror_entry){0},
+			    m->ops->release(m->ctx));
+
+	m->released = !result;
+	return result;
+}
+
+int mirror_reclaim_leaf(struct mirror *m, struct actor *actor, struct mirror_entry e, tpt_pfn pfn)
+{
+	return answer(m, actor, TPT_CALL_RECLAIM_LEAF, e,
+		      m->ops->reclaim_leaf(m->ctx, e.gfn, e.level, pfn));
+}
+
+int mirror_free_table(struct mirror *m, struct actor *actor, struct mirror_entry e, tpt_hpa table)
+{
+	return answer(m, actor, TPT_CALL_FREE_TABLE, e,
+		      m->ops->free_table(m->ctx, e.gfn, e.level, table));
+}

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * How an external table is changed: one call for one entry, and what each answer means. Walks
+ * nothing and stores no entry; the transition in tree/ does, around these calls.
+ *
+ *	one entry, faults:    EMPTY -> FROZEN -> link() or map() -> TABLE, LEAF
+ *	                                  `-- BUSY or error --> EMPTY again
+ *
+ *	many entries, zaps:   phase one  LEAF -> FROZEN -> block() -> BLOCKED       (each leaf)
+ *	                      once       track(), kick
+ *	                      phase two  BLOCKED -> FROZEN -> remove() -> EMPTY     (each leaf)
+ *	                                            `-- error: unblock() -> LEAF, or the VM is dead
+ *
+ *	teardown:             release(), then LEAF -> reclaim_leaf() -> EMPTY
+ *	                                      TABLE -> free_table() -> EMPTY
+ */
+#ifndef MMU_MIRROR_H
+#define MMU_MIRROR_H
+
+#include <triptych/external.h>
+
+#include "mmu/base/base.h"
+#include "mmu/pte/pte.h"
+
+struct mirror {
+	struct vm_base *base;
+	const struct tpt_external_ops *ops; /* NULL: the VM has no external table */
+	void *ctx;
+	bool released; /* release() succeeded: pages are reclaimed, not removed */
+};
+
+/* An entry of the external table. */
+struct mirror_entry {
+	tpt_gfn gfn; /* first one */
+	enum tpt_level level;
+};
+
+/*
+ * What the owner must be asked when a mirror entry goes from one kind to another. All return 0;
+ * -ERR_BUSY: nothing changed, try again; another error: nothing changed and it is no use. A lie
+ * (any other number) kills the VM and is -ERR_IO.
+ */
+int mirror_link(struct mirror *m, struct actor *actor, struct mirror_entry e, tpt_hpa table);
+int mirror_map(struct mirror *m, struct actor *actor, struct mirror_entry e, tpt_pfn pfn);
+
+/*
+ * Exclusive section. A busy answer is tried again while all vCPUs are held out of the guest;
+ * -ERR_BUSY means that even that was no use.
+ */
+int mirror_block(struct mirror *m, struct actor *actor, struct mirror_entry e);
+int mirror_unblock(struct mirror *m, struct actor *actor, struct mirror_entry e);
+int mirror_remove(struct mirror *m, struct actor *actor, struct mirror_entry e, tpt_pfn pfn);
+/* One epoch and its kick. Any failure leaves BLOCKED entries for good: the VM is dead. */
+int mirror_track(struct mirror *m, struct actor *actor);
+
+/* After the guest's end. */
+int mirror_release(struct mirror *m, struct actor *actor);
+int mirror_reclaim_leaf(struct mirror *m, struct actor *actor, struct mirror_entry e, tpt_pfn pfn);
+int mirror_free_table(struct mirror *m, struct actor *actor, struct mirror_entry e, tpt_hpa table);
+
+#endif

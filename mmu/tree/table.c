@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/* Table pages: made from an actor's cache, freed by the reclaimer. Never links one. */
+#include "mmu/tree/tree.h"
+
+void trees_init(struct trees *trees, struct vm_base *base)
+{
+	trees->base = base;
+	trees->mirror.base = base;
+}
+
+static void count_late(struct trees *trees, unsigned int counter, int64_t n)
+{
+	atomic_fetch_add_explicit(&trees->late[counter], n, memory_order_relaxed);
+}
+
+int64_t trees_count(const struct trees *trees, unsigned int counter)
+{
+	return count_sum(trees->base, counter) +
+	       atomic_load_explicit(&((struct trees *)trees)->late[counter], memory_order_relaxed);
+}
+
+static int cache_fill(struct trees *trees, struct actor *actor, struct page_cache *cache,
+		      uint32_t nr)
+{
+	struct vm_base *base = trees->base;
+	int err;
+
+	while (cache->nr < nr) {
+		err = base->platform->page_alloc(base->platform_ctx, &cache->page[cache->nr]);
+		if (err)
+			return -ERR_NOMEM;
+		cache->nr++;
+		count_add(actor, COUNT_PAGES_LIVE, 1);
+	}
+	return 0;
+}
+
+static void cache_drop(struct trees *trees, struct actor *actor, struct page_cache *cache)
+{
+	struct vm_base *base = trees->base;
+
+	while (cache->nr) {
+		base->platform->page_free(base->platform_ctx, cache->page[--cache->nr]);
+		count_add(actor, COUNT_PAGES_LIVE, -1);
+	}
+}
+
+int tables_topup(struct trees *trees, struct actor *actor, bool mirror)
+{
+	int err = cache_fill(trees, actor, &actor->tables, trees->levels);
+
+	if (!err && mirror)
+		err = cache_fill(trees, actor, &actor->external, trees->levels);
+	return err;
+}
+
+void tables_drop(struct trees *trees, struct actor *actor)
+{
+	cache_drop(trees, actor, &actor->tables);
+	cache_drop(trees, actor, &actor->external);
+}
+
+static uint32_t role_make(enum tree_id id, unsigned int level)
+{
+	uint32_t role = level | ROLE_DIRECT | ROLE_ACCESS_ALL | ROLE_EFER_NX | ROLE_CR0_WP;
+
+	if (id == TREE_MIRROR)
+		role |= ROLE_IS_MIRROR;
+	if (id == TREE_DIRECT_SMM)
+		role |= ROLE_SMM;
+	return role;
+}
+
+static void page_event(const struct table *table, const struct actor *actor,
+		       enum tpt_event_kind kind)
+{
+	vm_event(table->trees->base, &(struct tpt_event){.kind = kind,
+							 .vcpu = actor ? actor->vcpu : -1,
+							 .as_id = !!(table->role & ROLE_SMM),
+							 .level = ROLE_LEVEL(table->role),
+							 .gfn = table->gfn,
+							 .role = table->role});
+}
+
+static enum tpt_tree_kind table_kind(const struct table *table)
+{
+	return table->role & ROLE_IS_MIRROR ? TPT_TREE_MIRROR : TPT_TREE_DIRECT;
+}
+
+struct table *table_make(struct trees *trees, struct actor *actor, enum tree_id id,
+			 unsigned int level, tpt_gfn gfn)
+{
+	tpt_hpa hpa = actor->tables.page[--actor->tables.nr];
+	struct table *table = table_header(trees, hpa);
+	entry_t *entries = table_entries(trees, hpa);
+
+	*table = (struct table){
+		.trees = trees, .hpa = hpa, .gfn = gfn, .role = role_make(id, level)};
+	if (id == TREE_MIRROR && level < trees->levels)
+		table->external = actor->external.page[--actor->external.nr];
+
+	for (unsigned int i = 0; i < TABLE_ENTRIES; i++)
+		atomic_store_explicit(&entries[i], PTE_EMPTY_WORD, memory_order_relaxed);
+	count_add(actor, count_tree(table_kind(table), COUNT_TREE_TABLE), 1);
+	page_event(table, actor, TPT_EVENT_GET_PAGE);
+	return table;
+}
+
+void table_unmake(struct table *table, struct actor *actor)
+{
+	page_event(table, actor, TPT_EVENT_PREPARE_ZAP_PAGE);
+	count_add(actor, count_tree(table_kind(table), COUNT_TREE_TABLE), -1);
+	if (table->external.a)
+		actor->external.page[actor->external.nr++] = table->external;
+	actor->tables.page[actor->tables.nr++] = table->hpa;
+}
+
+/*
+ * Frees one dead table. Its children are handed to the platform again, one by one, so that no call
+ * does more than one table's work, however large the tree was.
+ */
+static void table_reclaim(struct tpt_deferred *d)
+{
+	struct table *table = container_of(d, struct table, deferred);
+	struct trees *trees = table->trees;
+	struct vm_base *base = trees->base;
+	enum tpt_tree_kind kind = table_kind(table);
+	unsigned int level = ROLE_LEVEL(table->role);
+	entry_t *entries = table_entries(trees, table->hpa);
+
+	for (unsigned int i = 0; i < TABLE_ENTRIES; i++) {
+		tpt_spte e = entry_read(&entries[i]);
+
+		switch (pte_kind(&trees->format, e, level)) {
+		case PTE_TABLE:
+			table_reclaim_later(table_header(trees, pte_table_hpa(e)));
+			break;
+		case PTE_LEAF:
+			count_late(trees, count_tree(kind, level), -1);
+			break;
+		case PTE_MMIO:
+			count_late(trees, count_tree(kind, COUNT_TREE_MMIO), -1);
+			break;
+		default:
+			break;
+		}
+	}
+	page_event(table, NULL, TPT_EVENT_PREPARE_ZAP_PAGE);
+	count_late(trees, count_tree(kind, COUNT_TREE_TABLE), -1);
+	count_late(trees, COUNT_PAGES_LIVE, -1);
+	atomic_fetch_sub_explicit(&base->pages_deferred, 1, memory_order_release);
+	base->platform->page_free(base->platform_ctx, table->hpa);
+}
+
+void table_reclaim_later(struct table *table)
+{
+	struct vm_base *base = table->trees->base;
+
+	atomic_fetch_add_explicit(&base->pages_deferred, 1, memory_order_relaxed);
+	table->deferred.fn = table_reclaim;
+	base->platform->defer(base->platform_ctx, &table->deferred);
+}
+
+void table_mark_dead(struct table *top)
+{
+	struct trees *trees = top->trees;
+	struct table *path[TPT_LEVEL_MAX + 1];
+	unsigned int index[TPT_LEVEL_MAX + 1] = {0};
+	unsigned int top_level = ROLE_LEVEL(top->role), level = top_level;
+
+	path[level] = top;
+	atomic_store_explicit(&top->dead, 1, memory_order_seq_cst);
+	while (level <= top_level) {
+		entry_t *entries = table_entries(trees, path[level]->hpa);
+		tpt_spte e;
+
+		if (level == TPT_LEVEL_4K || index[level] == TABLE_ENTRIES) {
+			level++;
+			continue;
+		}
+		e = entry_read(&entries[index[level]++]);
+		if (pte_kind(&trees->format, e, level) != PTE_TABLE)
+			continue;
+		path[level - 1] = table_header(trees, pte_table_hpa(e));
+		atomic_store_explicit(&path[level - 1]->dead, 1, memory_order_seq_cst);
+		index[--level] = 0;
+	}
+}

@@ -1,0 +1,277 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * THE transition: the one place where an entry of any tree changes. It alone does the
+ * compare-and-exchange, the external call, accounting, child freeing and tracing, and it alone says
+ * which changes are legal. It never says why one is made.
+ *
+ *	direct, shared:     old --compare-and-exchange--> new      lost: BUSY
+ *	direct, exclusive:  old --exchange--> new                  only A and D can have changed
+ *	direct, a table to a leaf:
+ *	                    old -> FROZEN, mark the table dead, -> new, flush, reclaim later
+ *	mirror:             old -> FROZEN, external call, -> new, or -> old if it was refused
+ *
+ *	In a shared section the table's dead mark is read after the change; if it is set, the change
+ *	is taken back: an unlinked table never gains a usable entry.
+ */
+#include "mmu/tree/tree.h"
+
+/* Legal changes: rows are old kinds, bits of a row are new kinds. */
+#define TO(kind) (1u << PTE_##kind)
+
+static const uint8_t legal_direct[PTE_KIND_NR] = {
+	[PTE_EMPTY] = TO(MMIO) | TO(TABLE) | TO(LEAF),
+	[PTE_MMIO] = TO(EMPTY) | TO(MMIO) | TO(TABLE) | TO(LEAF),
+	[PTE_TABLE] = TO(LEAF),
+	[PTE_LEAF] = TO(EMPTY) | TO(LEAF) | TO(TABLE),
+};
+
+static const uint8_t legal_mirror_shared[PTE_KIND_NR] = {
+	[PTE_EMPTY] = TO(TABLE) | TO(LEAF),
+};
+
+static const uint8_t legal_mirror_exclusive[PTE_KIND_NR] = {
+	[PTE_EMPTY] = TO(TABLE) | TO(LEAF),
+	[PTE_LEAF] = TO(BLOCKED),
+	[PTE_BLOCKED] = TO(LEAF) | TO(EMPTY),
+};
+
+/* After release() there is no guest and no key: pages go straight back. */
+static const uint8_t legal_mirror_released[PTE_KIND_NR] = {
+	[PTE_TABLE] = TO(EMPTY),
+	[PTE_LEAF] = TO(EMPTY),
+	[PTE_BLOCKED] = TO(EMPTY),
+};
+
+static bool is_legal(const struct tree_iter *it, enum pte_kind old, tpt_spte new_,
+		     enum pte_kind kind, enum tree_mode mode)
+{
+	const uint8_t *legal = legal_direct;
+
+	if (it->id == TREE_MIRROR) {
+		legal = it->trees->mirror.released ? legal_mirror_released
+			: mode == TREE_SHARED	   ? legal_mirror_shared
+						   : legal_mirror_exclusive;
+	}
+	if (!(legal[old] & 1u << kind))
+		return false;
+	/* The frame behind a mapped page never changes in place. */
+	if ((old == PTE_LEAF || old == PTE_BLOCKED) && (kind == PTE_LEAF || kind == PTE_BLOCKED))
+		return pte_pfn(it->old).n == pte_pfn(new_).n;
+	return true;
+}
+
+static int refuse(const struct tree_iter *it, tpt_spte new_)
+{
+	vm_die(it->trees->base, "illegal change of a %s entry: gfn %#lx level %u, %#lx to %#lx",
+	       it->id == TREE_MIRROR ? "mirror" : "direct", it->gfn, it->level, it->old.w, new_.w);
+	return -ERR_IO;
+}
+
+/* Does a processor that cached the old entry have more than the new one gives? */
+static bool loses(const struct pte_format *f, tpt_spte old, enum pte_kind from, tpt_spte new_,
+		  enum pte_kind to)
+{
+	if (from != PTE_LEAF)
+		return false;
+	if (to != PTE_LEAF)
+		return to == PTE_EMPTY;
+	return (old.w & ~new_.w & (f->write | f->exec)) || (new_.w & ~old.w & f->nx) ||
+	       (old.w & ~new_.w & f->mmu_writable);
+}
+
+static void account(struct actor *actor, enum tpt_tree_kind tree, unsigned int level,
+		    enum pte_kind kind, int n)
+{
+	if (kind == PTE_LEAF || kind == PTE_BLOCKED)
+		count_add(actor, count_tree(tree, level), n);
+	if (kind == PTE_BLOCKED)
+		count_add(actor, count_tree(tree, COUNT_TREE_BLOCKED), n);
+	if (kind == PTE_MMIO)
+		count_add(actor, count_tree(tree, COUNT_TREE_MMIO), n);
+}
+
+/* The change is visible: count it, tell it, and make the iterator stand on it. */
+static void changed(struct actor *actor, struct tree_iter *it, enum pte_kind from, tpt_spte new_,
+		    enum pte_kind to)
+{
+	enum tpt_tree_kind tree = tree_kind(it->id);
+
+	account(actor, tree, it->level, from, -1);
+	account(actor, tree, it->level, to, 1);
+	if (tree == TPT_TREE_DIRECT && loses(&it->trees->format, it->old, from, new_, to))
+		it->must_flush = true;
+	if (!pte_same(it->old, new_))
+		vm_event(it->trees->base,
+			 &(struct tpt_event){.kind = tree == TPT_TREE_MIRROR
+							     ? TPT_EVENT_MIRROR_CHANGED
+							     : TPT_EVENT_SPTE_CHANGED,
+					     .vcpu = actor->vcpu,
+					     .as_id = tree_as_id(it->id),
+					     .level = it->level,
+					     .gfn = it->gfn,
+					     .old_spte = it->old,
+					     .new_spte = new_});
+	it->old = new_;
+}
+
+static bool exchange(struct tree_iter *it, tpt_spte new_)
+{
+	return atomic_compare_exchange_strong_explicit(it->entry, &it->old.w, new_.w,
+						       memory_order_seq_cst, memory_order_acquire);
+}
+
+static void store(struct tree_iter *it, tpt_spte e)
+{
+	atomic_store_explicit(it->entry, e.w, memory_order_release);
+}
+
+static bool table_is_dead(const struct tree_iter *it)
+{
+	struct table *table = table_header(it->trees, it->path[it->level]);
+
+	return atomic_load_explicit(&table->dead, memory_order_seq_cst);
+}
+
+static struct table *child_of(const struct tree_iter *it, tpt_spte e)
+{
+	return table_header(it->trees, pte_table_hpa(e));
+}
+
+/* A table gives way to a leaf: nobody may add to it once the parent entry is replaced. */
+static int detach_direct(struct actor *actor, struct tree_iter *it, tpt_spte new_)
+{
+	tpt_spte old = it->old;
+	struct table *child = child_of(it, old);
+
+	if (!exchange(it, pte_frozen()))
+		return -ERR_BUSY;
+	table_mark_dead(child);
+	store(it, new_);
+	changed(actor, it, PTE_TABLE, new_, PTE_LEAF);
+	vm_flush(actor,
+		 &(struct tpt_flush){.reason = TPT_FLUSH_COLLAPSE,
+				     .as_id = tree_as_id(it->id),
+				     .range = {it->gfn, it->gfn + tpt_level_pages(it->level)}});
+	table_reclaim_later(child);
+	return 0;
+}
+
+static int change_direct(struct actor *actor, struct tree_iter *it, enum pte_kind from,
+			 tpt_spte new_, enum pte_kind to, enum tree_mode mode)
+{
+	tpt_spte old = it->old;
+
+	if (from == PTE_TABLE)
+		return detach_direct(actor, it, new_);
+
+	if (mode == TREE_EXCLUSIVE) {
+		it->old.w = atomic_exchange_explicit(it->entry, new_.w, memory_order_seq_cst);
+	} else {
+		if (!exchange(it, new_))
+			return -ERR_BUSY;
+		if (table_is_dead(it)) {
+			/* Tries again only if a processor set A or D in between. */
+			it->old = new_;
+			while (!exchange(it, old))
+				;
+			it->old = old;
+			return -ERR_BUSY;
+		}
+	}
+	changed(actor, it, from, new_, to);
+	return 0;
+}
+
+/* What the owner is asked for this change. */
+static int call_external(struct actor *actor, struct tree_iter *it, enum pte_kind from,
+			 tpt_spte old, tpt_spte new_, enum pte_kind to)
+{
+	struct mirror *m = &it->trees->mirror;
+	struct mirror_entry e = {it->gfn, (enum tpt_level)it->level};
+
+	if (to == PTE_TABLE)
+		return mirror_link(m, actor, e, child_of(it, new_)->external);
+	if (to == PTE_BLOCKED)
+		return mirror_block(m, actor, e);
+	if (to == PTE_LEAF)
+		return from == PTE_BLOCKED ? mirror_unblock(m, actor, e)
+					   : mirror_map(m, actor, e, pte_pfn(new_));
+	if (from == PTE_TABLE)
+		return mirror_free_table(m, actor, e, child_of(it, old)->external);
+	return m->released ? mirror_reclaim_leaf(m, actor, e, pte_pfn(old))
+			   : mirror_remove(m, actor, e, pte_pfn(old));
+}
+
+static int change_mirror(struct actor *actor, struct tree_iter *it, enum pte_kind from,
+			 tpt_spte new_, enum pte_kind to, enum tree_mode mode)
+{
+	tpt_spte old = it->old;
+	int err;
+
+	if (!exchange(it, pte_frozen()))
+		return -ERR_BUSY;
+	if (mode == TREE_SHARED && table_is_dead(it)) {
+		store(it, old);
+		return -ERR_BUSY;
+	}
+	err = call_external(actor, it, from, old, new_, to);
+	store(it, err ? old : new_);
+	if (err)
+		return err;
+	changed(actor, it, from, new_, to);
+	return 0;
+}
+
+int tree_transition(struct actor *actor, struct tree_iter *it, tpt_spte new_, enum tree_mode mode)
+{
+	enum pte_kind from = iter_kind(it), to = pte_kind(&it->trees->format, new_, it->level);
+	int err;
+
+	if (from == PTE_FROZEN)
+		return -ERR_BUSY;
+	if (!is_legal(it, from, new_, to, mode))
+		return refuse(it, new_);
+
+	/* Before anybody can reach it. */
+	if (to == PTE_TABLE)
+		child_of(it, new_)->parent = it->entry;
+	if (it->id == TREE_MIRROR)
+		err = change_mirror(actor, it, from, new_, to, mode);
+	else
+		err = change_direct(actor, it, from, new_, to, mode);
+	if (err == -ERR_BUSY)
+		count_add(actor, COUNT_CAS_LOST, 1);
+	return err;
+}
+
+/* Child @i of a split leaf: the same but for address and, at 4K, the size bit. */
+static tpt_spte split_child(tpt_spte leaf, unsigned int level, unsigned int i)
+{
+	uint64_t w = leaf.w + (((uint64_t)i * tpt_level_pages(level - 1)) << TPT_PAGE_SHIFT);
+
+	if (level - 1 == TPT_LEVEL_4K)
+		w &= ~PTE_PS;
+	return (tpt_spte){w};
+}
+
+int tree_split(struct actor *actor, struct tree_iter *it)
+{
+	struct trees *trees = it->trees;
+	enum tpt_tree_kind tree = tree_kind(it->id);
+	unsigned int level = it->level;
+	struct table *table = table_make(trees, actor, it->id, level - 1, it->gfn);
+	entry_t *entries = table_entries(trees, table->hpa);
+	int err;
+
+	/* Nobody can reach the table yet: plain stores, and one transition makes it all visible. */
+	for (unsigned int i = 0; i < TABLE_ENTRIES; i++)
+		atomic_store_explicit(&entries[i], split_child(it->old, level, i).w,
+				      memory_order_relaxed);
+	err = tree_transition(actor, it, pte_table(&trees->format, table->hpa), TREE_SHARED);
+	if (err) {
+		table_unmake(table, actor);
+		return err;
+	}
+	count_add(actor, count_tree(tree, level - 1), TABLE_ENTRIES);
+	return 0;
+}

@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Table pages and their headers, roots and roles, the iterator, and THE transition: the one place
+ * where an entry changes. Knows no memslot, no backing and no reason why.
+ *
+ *	             root (role)
+ *	               |                 header: 64 bytes, in the platform's record of the page
+ *	        +------+------+
+ *	      table         table        every table: 512 entries, one parent entry, one header
+ *	      |   |           |
+ *	    leaf  FROZEN    EMPTY        every entry: one of pte.h's six kinds
+ *
+ * A mirror has the same shape, at the natural GFN; each of its tables but the root has an external
+ * twin page that belongs to the owner of the external table.
+ */
+#ifndef MMU_TREE_H
+#define MMU_TREE_H
+
+#include "mmu/base/base.h"
+#include "mmu/mirror/mirror.h"
+#include "mmu/pte/pte.h"
+
+#define TABLE_ENTRIES 512
+
+/* Role of a table; bits as in KVM's kvm_mmu_page_role, so that raw words read the same. */
+#define ROLE_LEVEL(role) ((role)&0xf)
+#define ROLE_DIRECT	 (1u << 7)
+#define ROLE_ACCESS_ALL	 (7u << 8)
+#define ROLE_EFER_NX	 (1u << 12)
+#define ROLE_CR0_WP	 (1u << 13)
+#define ROLE_IS_MIRROR	 (1u << 19)
+#define ROLE_SMM	 (1u << 24)
+
+/* Roots of a VM. */
+enum tree_id {
+	TREE_DIRECT,	 /* address space 0 */
+	TREE_DIRECT_SMM, /* address space 1 */
+	TREE_MIRROR,
+	TREE_NR,
+};
+#define TREE_DIRECT_ALL ((1u << TREE_DIRECT) | (1u << TREE_DIRECT_SMM))
+#define TREE_MIRROR_BIT (1u << TREE_MIRROR)
+
+static inline enum tpt_tree_kind tree_kind(enum tree_id id)
+{
+	return id == TREE_MIRROR ? TPT_TREE_MIRROR : TPT_TREE_DIRECT;
+}
+
+static inline uint32_t tree_as_id(enum tree_id id)
+{
+	return id == TREE_DIRECT_SMM;
+}
+
+typedef _Atomic uint64_t entry_t;
+
+/* Header of a table page. */
+struct table {
+	struct trees *trees;
+	tpt_hpa hpa;	  /* of the table page */
+	tpt_hpa external; /* mirror: its twin, given to the owner; 0 for roots and direct tables */
+	tpt_gfn gfn;	  /* first GFN that entry 0 covers */
+	entry_t *parent;  /* the entry that points here; NULL for roots */
+	uint32_t role;
+	_Atomic uint32_t dead; /* unlinked, or about to be: gains no entry any more */
+	struct tpt_deferred deferred;
+};
+_Static_assert(sizeof(struct table) == CACHE_LINE, "a table's header is one cache line");
+
+struct trees {
+	struct vm_base *base;
+	struct mirror mirror;
+	struct pte_format format;
+	uint32_t levels;
+	uint32_t gfn_bits;   /* GFNs are below 1 << gfn_bits, shared bit left out */
+	uint64_t shared_gfn; /* index bit of direct trees in a VM with a shared bit, else 0 */
+	_Atomic uint32_t generation; /* of the roots: vCPUs load again when it differs */
+	struct table *root[TREE_NR]; /* written in the exclusive section */
+	/* What the reclaimer takes off the counters; added to by whichever thread it runs on. */
+	_Atomic int64_t late[COUNT_NR];
+};
+
+void trees_init(struct trees *trees, struct vm_base *base);
+int64_t trees_count(const struct trees *trees, unsigned int counter);
+
+/* ---- table.c ---- */
+
+static inline entry_t *table_entries(const struct trees *trees, tpt_hpa hpa)
+{
+	const struct tpt_platform *p = trees->base->platform;
+
+	return p->page_linear ? (entry_t *)(p->page_linear + hpa.a)
+			      : (entry_t *)p->page_ptr(trees->base->platform_ctx, hpa);
+}
+
+static inline struct table *table_header(const struct trees *trees, tpt_hpa hpa)
+{
+	const struct tpt_platform *p = trees->base->platform;
+
+	return p->record_linear ? (struct table *)(p->record_linear + hpa.a / CACHE_LINE)
+				: (struct table *)p->page_record(trees->base->platform_ctx, hpa);
+}
+
+static inline tpt_spte entry_read(const entry_t *e)
+{
+	return (tpt_spte){atomic_load_explicit((entry_t *)e, memory_order_acquire)};
+}
+
+/* Fills an actor's caches so that one fault can link tables down from a root. No section held.
+ * -ERR_NOMEM: what was got stays for later. */
+int tables_topup(struct trees *trees, struct actor *actor, bool mirror);
+/* Gives an actor's cached pages back to the platform. */
+void tables_drop(struct trees *trees, struct actor *actor);
+
+/* A new table with 512 EMPTY entries, from the actor's cache: never fails after a topup. */
+struct table *table_make(struct trees *trees, struct actor *actor, enum tree_id id,
+			 unsigned int level, tpt_gfn gfn);
+/* Takes back a table that nobody ever saw. */
+void table_unmake(struct table *table, struct actor *actor);
+
+/* An unlinked table and all below it: freed after the grace period, a table a call. */
+void table_reclaim_later(struct table *table);
+/* Marks it and every table below dead. Before its parent entry is replaced. */
+void table_mark_dead(struct table *table);
+
+/* ---- root.c ---- */
+
+/* Makes the root if there is none. Exclusive section, after a topup. */
+struct table *root_make(struct trees *trees, struct actor *actor, enum tree_id id);
+/*
+ * Invalidates the roots in @mask: no fault uses them from now on, and after the flush no processor
+ * does; their tables are reclaimed later. Never a mirror's. Exclusive section.
+ */
+void roots_invalidate(struct trees *trees, struct actor *actor, unsigned int mask);
+
+/* ---- iter.c ---- */
+
+/*
+ * A position in a tree. @old is the entry as last read. Valid inside the section it was started in.
+ */
+struct tree_iter {
+	struct trees *trees;
+	enum tree_id id;
+	unsigned int level, root_level, min_level;
+	tpt_gfn gfn;	   /* first GFN of the current entry */
+	tpt_gfn next, end; /* where to go on; first GFN not wanted */
+	tpt_spte old;
+	entry_t *entry;
+	tpt_hpa path[TPT_LEVEL_MAX + 1]; /* table at each level down to here */
+	bool must_flush; /* an entry that a processor may have cached lost something */
+};
+
+/* Starts at the root's entry for @gfn. False if there is no root or @gfn >= @end. */
+bool iter_start(struct tree_iter *it, struct trees *trees, enum tree_id id, tpt_gfn gfn,
+		tpt_gfn end, unsigned int min_level);
+/* Steps to the next entry, pre-order. False at the end. */
+bool iter_next(struct tree_iter *it);
+/* Steps into the table below; the current entry must be a TABLE. */
+void iter_down(struct tree_iter *it);
+void iter_reread(struct tree_iter *it);
+
+static inline enum pte_kind iter_kind(const struct tree_iter *it)
+{
+	return pte_kind(&it->trees->format, it->old, it->level);
+}
+
+/* Every entry in [start, end) down to @min, parents first. */
+#define for_each_tree_entry(it, trees, id, start, end, min) \
+	for (bool _more = iter_start(it, trees, id, start, end, min); _more; _more = iter_next(it))
+
+/* ---- transition.c ---- */
+
+enum tree_mode {
+	TREE_SHARED,	/* in a shared section: others change entries too */
+	TREE_EXCLUSIVE, /* in the exclusive section: only processors write, A and D */
+};
+
+/*
+ * THE transition: it->old becomes @new_, here and, for a mirror, outside.
+ *  0           done; it->old is the new entry, it->must_flush says if a flush is owed
+ *  -ERR_BUSY   not done: the entry had changed, its table is dead, or the owner was busy; it->old
+ * is what is there now -ERR_IO     not done: illegal, the VM is dead other       not done: the
+ * owner of the external table refused
+ */
+int tree_transition(struct actor *actor, struct tree_iter *it, tpt_spte new_, enum tree_mode mode);
+
+/*
+ * Splits the direct leaf at the iterator into a table of leaves one level below that map the same
+ * frames with the same permissions. Shared section, after a topup. Answers as the transition's. No
+ * flush is owed: every cached translation stays right.
+ */
+int tree_split(struct actor *actor, struct tree_iter *it);
+
+#endif
