@@ -33,7 +33,7 @@ struct tdx_port_processor;
 
 /* ---- the machine ---------------------------------------------------------------------------- */
 
-/* A range of physical memory that frames are handed out from. Bytes, both multiples of 4 KiB. */
+/* A range of physical memory that frames are handed out from. Bytes, both multiples of 2 MiB. */
 struct machine_region {
 	uint64_t start;
 	uint64_t size;
@@ -101,7 +101,10 @@ int machine_mem_free(struct machine *machine, uint64_t hpa, unsigned int order);
  * pages are in use), or NULL if the page is not in use. Takes no lock.
  */
 void *machine_mem_ptr(const struct machine *machine, uint64_t hpa);
-/* The inverse for a pointer into an in-use page; false if it is none. Takes a lock; for tools. */
+/*
+ * The inverse, for a pointer into an in-use page; false if it is none. Takes a lock if the page is
+ * outside of every region.
+ */
 bool machine_mem_hpa(const struct machine *machine, const void *ptr, uint64_t *hpa);
 bool machine_mem_in_use(const struct machine *machine, uint64_t hpa);
 /* Pages in use now. */
@@ -143,7 +146,7 @@ int machine_cpu_load(struct machine_cpu *cpu, const struct machine_root *root);
 
 /* ---- accesses (cpu.c) ----------------------------------------------------------------------- */
 
-/* What an access is; at least one of the first three. MACHINE_EXEC excludes MACHINE_WRITE. */
+/* What an access is: READ, WRITE, both of them, or EXEC; and marks. EXEC excludes GUEST_WALK. */
 enum machine_kind {
 	MACHINE_READ = 1 << 0,
 	MACHINE_WRITE = 1 << 1,
