@@ -371,14 +371,7 @@ static bool find_space(struct machine_cpu *cpu, struct space *space, unsigned in
 static void drop_faulting(struct machine_cpu *cpu, const struct space *space, uint64_t gpa)
 {
 	cpu->counters.flushes[MACHINE_FLUSH_FAULT]++;
-	for (unsigned int n = 0; n < 2 * MACHINE_MAX_LEVEL; n++) {
-		struct cached *e = tlb_find(&cpu->tlb, space->id, gpa, n / 2 + 1, n & 1);
-
-		if (!e)
-			continue;
-		tlb_drop(&cpu->tlb, e);
-		cpu->counters.flushed++;
-	}
+	cpu->counters.flushed += tlb_drop_gpa(&cpu->tlb, space->id, gpa);
 }
 
 static void access_tables(struct machine_cpu *cpu, unsigned int kind, struct machine_result *out)

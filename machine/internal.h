@@ -131,6 +131,8 @@ struct cached *tlb_find(struct tlb *tlb, struct space_id id, uint64_t gpa, unsig
 /* Copy *entry in, replacing one of the same identity; returns the number of entries evicted. */
 unsigned int tlb_insert(struct tlb *tlb, const struct cached *entry);
 void tlb_drop(struct tlb *tlb, struct cached *entry);
+/* Drop every leaf and table entry that covers @gpa; returns how many. */
+unsigned int tlb_drop_gpa(struct tlb *tlb, struct space_id id, uint64_t gpa);
 /* Call @fn for each entry of @tag that overlaps [start, end); @fn may drop the entry it is given.
  */
 void tlb_each(struct tlb *tlb, uint64_t tag, uint64_t start, uint64_t end,
@@ -216,8 +218,9 @@ struct machine {
 uint64_t judge_tick(struct machine *machine);
 void judge_report(struct machine *machine, const struct machine_report *report);
 /*
- * May @entry of @cpu be used for @gpa? If not, it is reported and dropped, and false is returned.
- * Under cpu->lock.
+ * May @entry of @cpu be used for @gpa? If not, false is returned, it is reported, and all that is
+ * cached for @gpa is dropped, as the missing flush would have done: one error is one report. Under
+ * cpu->lock.
  */
 bool judge_use(struct machine_cpu *cpu, struct cached *entry, uint64_t gpa);
 /* A walk of @cpu met a table or a leaf at @hpa: report it if that is freed memory. */

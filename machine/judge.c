@@ -75,7 +75,7 @@ bool judge_use(struct machine_cpu *cpu, struct cached *entry, uint64_t gpa)
 		return true;
 	report.cpu = cpu->id;
 	judge_report(cpu->machine, &report);
-	tlb_drop(&cpu->tlb, entry);
+	tlb_drop_gpa(&cpu->tlb, entry->id, gpa);
 	return false;
 }
 

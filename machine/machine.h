@@ -307,8 +307,8 @@ struct machine_report {
 };
 
 /*
- * An access through an entry that is reported goes on as if the missing flush had been done: the
- * entry is dropped and the tables are walked again, so that one error is one report.
+ * An access through an entry that is reported goes on as if the missing flush had been done for its
+ * GPA: what is cached of it is dropped and the tables are walked, so that one error is one report.
  */
 uint64_t machine_report_count(const struct machine *machine); /* all, kept or not */
 /* Copy up to @max kept reports, oldest first, from number @first; returns how many. */

@@ -139,6 +139,21 @@ void tlb_drop(struct tlb *tlb, struct cached *entry)
 	tlb->unused = slot;
 }
 
+unsigned int tlb_drop_gpa(struct tlb *tlb, struct space_id id, uint64_t gpa)
+{
+	unsigned int dropped = 0;
+
+	for (unsigned int n = 0; n < 2 * MACHINE_MAX_LEVEL; n++) {
+		struct cached *e = tlb_find(tlb, id, gpa, n / 2 + 1, n & 1);
+
+		if (!e)
+			continue;
+		tlb_drop(tlb, e);
+		dropped++;
+	}
+	return dropped;
+}
+
 /* All slots are in use when this is asked, so any slot number is an entry. */
 static struct cached *victim(struct tlb *tlb)
 {
