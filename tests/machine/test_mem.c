@@ -179,18 +179,18 @@ static void bad_machines_are_refused(void **state)
 	machine_destroy(NULL);
 }
 
-/* 1 TiB of frames costs the host no memory worth speaking of. */
+/* 128 GiB of frames costs the host no memory worth speaking of. */
 static void large_blocks_are_cheap(void **state)
 {
-	struct machine *m = machine_of(0, 1024 * GIB);
+	struct machine *m = machine_of(0, 128 * GIB);
 	uint64_t hpa;
 
 	(void)state;
-	for (unsigned int i = 0; i < 1024; i++)
+	for (unsigned int i = 0; i < 128; i++)
 		assert_int_equal(machine_mem_alloc(m, 0, 18, &hpa), 0);
 	assert_int_equal(machine_mem_alloc(m, 0, 0, &hpa), -ENOMEM);
-	*(uint64_t *)machine_mem_ptr(m, 777 * GIB + 8) = 5;
-	assert_int_equal(machine_mem_used(m), 1024ull << 18);
+	*(uint64_t *)machine_mem_ptr(m, 77 * GIB + 8) = 5;
+	assert_int_equal(machine_mem_used(m), 128ull << 18);
 	machine_destroy(m);
 }
 
