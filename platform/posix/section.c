@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * Read sections and grace periods on liburcu, the thread that runs deferred work, the exclusive
+ * lock. Which section may be entered when is checked here.
+ *
+ * Deferred work has a thread of the platform's own instead of call_rcu(): liburcu's sleeps 10 ms
+ * between batches, which every barrier() would wait for, and is shared by all VMs of the process.
+ */
+#include <errno.h>
+#include <urcu/urcu-memb.h>
+
+#include "platform/posix/internal.h"
+
+/* What a thread is in. liburcu's own list of readers is one a process, and so is this. */
+struct thread {
+	bool registered;
+	unsigned int depth; /* read sections, of any platform */
+};
+static _Thread_local struct thread self;
+
+static pthread_once_t exit_once = PTHREAD_ONCE_INIT;
+static pthread_key_t exit_key;
+
+#if defined(__SANITIZE_THREAD__)
+#define HAVE_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define HAVE_TSAN 1
+#endif
+#endif
+
+/* ThreadSanitizer can't see into liburcu: it is told what a grace period orders. */
+#ifdef HAVE_TSAN
+void __tsan_acquire(void *addr);
+void __tsan_release(void *addr);
+#else
+#define __tsan_acquire(addr) ((void)(addr))
+#define __tsan_release(addr) ((void)(addr))
+#endif
+
+static void thread_ends(void *registered)
+{
+	(void)registered;
+	tpt_posix_thread_unregister();
+}
+
+static void make_exit_key(void)
+{
+	pthread_key_create(&exit_key, thread_ends);
+}
+
+void tpt_posix_thread_register(void)
+{
+	if (self.registered)
+		return;
+	pthread_once(&exit_once, make_exit_key);
+	/* Any value but NULL makes the key's destructor run when the thread ends. */
+	pthread_setspecific(exit_key, &exit_key);
+	urcu_memb_register_thread();
+	self.registered = true;
+}
+
+void tpt_posix_thread_unregister(void)
+{
+	if (!self.registered || self.depth)
+		return;
+	urcu_memb_unregister_thread();
+	self.registered = false;
+	pthread_setspecific(exit_key, NULL);
+}
+
+unsigned int tpt_posix_read_depth(void)
+{
+	return self.depth;
+}
+
+void posix_read_lock(void *ctx)
+{
+	(void)ctx;
+	if (__builtin_expect(!self.registered, 0))
+		tpt_posix_thread_register();
+	self.depth++;
+	urcu_memb_read_lock();
+}
+
+void posix_read_unlock(void *ctx)
+{
+	struct tpt_posix *posix = ctx;
+
+	if (!self.depth) {
+		posix_misuse(posix, "read_unlock without read_lock");
+		return;
+	}
+	__tsan_release(&posix->reclaimer);
+	urcu_memb_read_unlock();
+	self.depth--;
+}
+
+/* ---- deferred work -------------------------------------------------------------------------- */
+
+void posix_defer(void *ctx, struct tpt_deferred *d)
+{
+	struct reclaimer *r = &((struct tpt_posix *)ctx)->reclaimer;
+
+	pthread_mutex_lock(&r->lock);
+	d->next = NULL;
+	*r->last = d;
+	r->last = &d->next;
+	r->deferred++;
+	pthread_cond_signal(&r->work);
+	pthread_mutex_unlock(&r->lock);
+}
+
+void posix_barrier(void *ctx)
+{
+	struct tpt_posix *posix = ctx;
+	struct reclaimer *r = &posix->reclaimer;
+	uint64_t ticket;
+
+	if (!posix_check_may_sleep(posix, "barrier"))
+		return;
+	if (pthread_equal(pthread_self(), r->thread)) {
+		posix_misuse(posix, "barrier called by deferred work");
+		return;
+	}
+	pthread_mutex_lock(&r->lock);
+	ticket = r->deferred;
+	while (r->run < ticket)
+		pthread_cond_wait(&r->done, &r->lock);
+	pthread_mutex_unlock(&r->lock);
+}
+
+/* Runs everything deferred so far, after one grace period. Called and returns with the lock. */
+static void run_batch(struct tpt_posix *posix)
+{
+	struct reclaimer *r = &posix->reclaimer;
+	struct tpt_deferred *d = r->first;
+	uint64_t nr = 0;
+
+	r->first = NULL;
+	r->last = &r->first;
+	pthread_mutex_unlock(&r->lock);
+	urcu_memb_synchronize_rcu();
+	__tsan_acquire(r);
+	while (d) {
+		struct tpt_deferred *next = d->next;
+
+		d->fn(d);
+		d = next;
+		nr++;
+	}
+	pthread_mutex_lock(&r->lock);
+	r->run += nr;
+	pthread_cond_broadcast(&r->done);
+}
+
+static void *reclaim(void *ctx)
+{
+	struct tpt_posix *posix = ctx;
+	struct reclaimer *r = &posix->reclaimer;
+
+	pthread_mutex_lock(&r->lock);
+	while (r->first || !r->stop) {
+		if (r->first)
+			run_batch(posix);
+		else
+			pthread_cond_wait(&r->work, &r->lock);
+	}
+	pthread_mutex_unlock(&r->lock);
+	return NULL;
+}
+
+/* ---- the exclusive section ------------------------------------------------------------------ */
+
+/* An address that no other live thread has. */
+static const void *thread_self(void)
+{
+	return &self;
+}
+
+bool tpt_posix_lock_held(const struct tpt_posix *posix)
+{
+	return atomic_load_explicit(&posix->owner, memory_order_relaxed) == thread_self();
+}
+
+void posix_lock(void *ctx)
+{
+	struct tpt_posix *posix = ctx;
+
+	posix_check_may_sleep(posix, "lock");
+	if (tpt_posix_lock_held(posix)) {
+		posix_misuse(posix, "lock is not recursive, and this thread holds it");
+		posix->extra++;
+		return;
+	}
+	pthread_mutex_lock(&posix->lock);
+	atomic_store_explicit(&posix->owner, thread_self(), memory_order_relaxed);
+	atomic_fetch_add_explicit(&posix->locks, 1, memory_order_relaxed);
+}
+
+void posix_unlock(void *ctx)
+{
+	struct tpt_posix *posix = ctx;
+
+	if (!tpt_posix_lock_held(posix)) {
+		posix_misuse(posix, "unlock by a thread that doesn't hold the lock");
+		return;
+	}
+	if (posix->extra) {
+		posix->extra--;
+		return;
+	}
+	atomic_store_explicit(&posix->owner, NULL, memory_order_relaxed);
+	pthread_mutex_unlock(&posix->lock);
+}
+
+int posix_section_init(struct tpt_posix *posix)
+{
+	struct reclaimer *r = &posix->reclaimer;
+
+	pthread_mutex_init(&posix->lock, NULL);
+	pthread_mutex_init(&r->lock, NULL);
+	pthread_cond_init(&r->work, NULL);
+	pthread_cond_init(&r->done, NULL);
+	r->last = &r->first;
+	return -pthread_create(&r->thread, NULL, reclaim, posix);
+}
+
+void posix_section_fini(struct tpt_posix *posix)
+{
+	struct reclaimer *r = &posix->reclaimer;
+
+	pthread_mutex_lock(&r->lock);
+	r->stop = true;
+	pthread_cond_signal(&r->work);
+	pthread_mutex_unlock(&r->lock);
+	pthread_join(r->thread, NULL);
+}
