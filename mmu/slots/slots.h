@@ -28,25 +28,26 @@ struct memslot {
 	struct memslot *gmem_next; /* slots bound to one gmem */
 };
 
-/* The slots of one address space: pointers in the order of their GFNs. */
+/* The slots of one address space, in two orders. */
 struct memslot_set {
-	uint32_t nr, room;
+	uint32_t nr, room; /* used and allocated entries of each array */
 	/*
-	 * KVM's count of swaps of this address space's array: starts at as_id; create and flags add
-	 * the number of address spaces once, delete and move twice (the slot passes through
-	 * INVALID).
+	 * KVM's count of swaps of this address space's array: starts at as_id; a create adds the
+	 * number of address spaces once, delete and move twice (the slot passes through INVALID).
 	 */
 	uint64_t generation;
-	struct memslot **slot;
+	struct memslot **slot;	/* by base_gfn; start of the one allocation that holds both */
+	struct memslot **by_id; /* by id: slot + room */
 };
 
+/* Constant from creation to destruction, but for the lists. */
 struct tpt_gmem {
-	struct vm_base *base;
+	struct vm_base *base; /* of the VM that it belongs to */
 	const struct tpt_gmem_ops *ops;
 	void *ctx;
 	uint64_t npages;
-	struct memslot *bound;
-	struct tpt_gmem *next;
+	struct memslot *bound; /* slots over it, by gmem_next; no two share a page */
+	struct tpt_gmem *next; /* the VM's gmems */
 };
 
 /* A node of the private ranges' tree; see attributes.c. */
@@ -71,10 +72,10 @@ struct inval_range {
 struct slots {
 	struct vm_base *base;
 	uint32_t address_spaces;
-	uint32_t gpa_bits;   /* width of guest-physical addresses without the shared bit */
-	bool private_memory; /* attributes may be set */
+	uint32_t gpa_bits; /* width of guest-physical addresses without the shared bit: 32 .. 52 */
+	bool private_memory; /* attributes may be set, slots may have a gmem */
 	struct memslot_set set[MAX_ADDRESS_SPACES];
-	struct attr_node *attributes;
+	struct attr_node *attributes; /* disjoint private ranges, no two adjacent */
 	uint64_t nr_private_ranges;
 	struct tpt_gmem *gmems;
 
@@ -84,17 +85,19 @@ struct slots {
 	struct inval_range ended[INVAL_RING]; /* number n stands at n % INVAL_RING */
 };
 
-/* Exclusive or before any other use. Errors: -ENOMEM. */
+/* Before any other use of @slots, whose content is ignored. 0 or -ENOMEM, nothing allocated. */
 int slots_init(struct slots *slots, struct vm_base *base, uint32_t address_spaces,
 	       uint32_t gpa_bits, bool private_memory);
-/* Frees slots, ranges and gmems. Nobody else may be around. */
+/* Frees slots, ranges and gmems; free_range() is not called. Nobody else may be around. */
 void slots_destroy(struct slots *slots);
+/* What is wrong with the order, counts and lists of all that is here? NULL: nothing. Exclusive. */
+const char *slots_audit(const struct slots *slots);
 
 /* ---- memslot.c ---- */
 
-/* The slot that @gfn is in, or NULL. O(log n). Section. */
+/* The slot that @gfn is in, INVALID or not, or NULL. O(log n). Section. */
 struct memslot *slot_find(const struct slots *slots, uint32_t as_id, tpt_gfn gfn);
-/* The slot with this id, or NULL. O(n). Section. */
+/* The slot with this id, or NULL. O(log n). Section. */
 struct memslot *slot_by_id(const struct slots *slots, uint32_t as_id, uint32_t id);
 
 /* Index of the first slot of the set that ends above @gfn; set->nr if there is none. O(log n). */
@@ -114,35 +117,39 @@ enum slot_change {
 	SLOT_CREATE,
 	SLOT_DELETE,
 	SLOT_MOVE,
-	SLOT_FLAGS, /* only flags differ, and none that this library acts on: nothing to zap */
-	SLOT_SAME,  /* nothing differs */
+	SLOT_SAME, /* nothing differs: nothing to do, not even a generation */
 };
 
 /* An update that was checked and has all its memory; not yet visible. */
 struct slot_update {
 	enum slot_change change;
-	struct memslot *old;	/* DELETE, MOVE, FLAGS */
-	struct memslot *new_;	/* CREATE, MOVE, FLAGS */
-	struct memslot **array; /* room for the new set */
-	uint32_t room;
+	struct memslot *old;	/* DELETE, MOVE; else NULL */
+	struct memslot *new_;	/* CREATE, MOVE; else NULL */
+	struct memslot **array; /* replaces the set's arrays if not NULL */
+	uint32_t room;		/* of @array */
 };
 
 /*
  * Checks a region against the rules of tpt_vm_set_memory_region() and gets the memory. Exclusive.
- * Returns its errors, having logged value and rule; nothing visible changed. After 0 exactly one of
- * slot_update_commit() and slot_update_abort() is owed.
+ * Returns its -EINVAL, -EEXIST and -ENOMEM, having logged value and rule; nothing visible changed.
+ * After 0 exactly one of slot_update_commit() and slot_update_abort() is owed, with no other update
+ * of the VM's slots between. Whoever zaps @old in between marks it invalid first.
  */
 int slot_update_prepare(struct slots *slots, const struct tpt_memory_region *region,
 			struct slot_update *update);
-/* Makes the update visible, counts the generation, binds and unbinds gmems, frees the old slot. */
+/* Makes the update visible, counts the generation, binds and unbinds gmems, frees the old slot.
+ * Exclusive. O(n) moves of pointers; cannot fail. */
 void slot_update_commit(struct slots *slots, struct slot_update *update);
+/* Gives the memory back; an old slot that was marked invalid is valid again. Exclusive. */
 void slot_update_abort(struct slots *slots, struct slot_update *update);
 
 /* ---- attributes.c ---- */
 
+/* All ranges are half-open, in GFNs, not empty. */
+
 /* Section. O(log n) in the number of private ranges. */
 bool attr_is_private(const struct slots *slots, tpt_gfn gfn);
-/* Do all of [start, end) have one attribute? Which one (*private_)? Section. O(log n). */
+/* Do all of [start, end) have one attribute? If so *private_ says which. Section. O(log n). */
 bool attr_uniform(const struct slots *slots, tpt_gfn start, tpt_gfn end, bool *private_);
 /*
  * First subrange of [start, end) whose attribute differs from @private_: what a conversion has to
@@ -150,16 +157,28 @@ bool attr_uniform(const struct slots *slots, tpt_gfn start, tpt_gfn end, bool *p
  */
 bool attr_next_change(const struct slots *slots, tpt_gfn start, tpt_gfn end, bool private_,
 		      struct tpt_gfn_range *range);
-/* Sets [start, end). Exclusive. -ENOMEM with nothing changed. O(log n + ranges swallowed). */
+/*
+ * May the attributes of [start, end) be set? 0, or -EINVAL with value and rule logged: the range is
+ * empty or beyond the guest-physical width, or the VM has no private memory.
+ */
+int attr_check(const struct slots *slots, tpt_gfn start, tpt_gfn end);
+/*
+ * Sets [start, end), which attr_check() has passed. Exclusive. 0, or -ENOMEM with nothing changed;
+ * never fails where nothing differs. Allocates at most one range. O(log n + ranges swallowed).
+ */
 int attr_set(struct slots *slots, tpt_gfn start, tpt_gfn end, bool private_);
-/* Frees all ranges. */
+/* What is wrong with the ranges' tree? NULL: nothing. Section. O(n). */
+const char *attr_audit(const struct slots *slots);
+/* Frees all ranges: everything is shared. */
 void attr_destroy(struct slots *slots);
 
 /* ---- level.c ---- */
 
 /*
- * Largest level, at most @cap, at which a leaf around @gfn lies inside @slot, is congruent to the
- * memory behind it (hva, or gmem index if @private_), and has one attribute. Section.
+ * Largest level, at most @cap (4K .. 1G), at which a leaf around @gfn lies inside @slot, is
+ * congruent to the memory behind it (hva, or gmem index if @private_), and has one attribute.
+ * @gfn is in @slot, and @slot has a gmem if @private_. Nothing is stored: it is derived each time.
+ * Section. O(log n) in the number of private ranges.
  */
 enum tpt_level slot_max_level(const struct slots *slots, const struct memslot *slot, tpt_gfn gfn,
 			      bool private_, enum tpt_level cap);
@@ -168,7 +187,8 @@ enum tpt_level slot_max_level(const struct slots *slots, const struct memslot *s
 
 /* What a fault remembers before it leaves its first section. */
 struct slots_snapshot {
-	uint64_t generation; /* of the address space */
+	uint32_t as_id;
+	uint64_t generation; /* of that address space */
 	uint64_t nr_ended;
 };
 
@@ -176,9 +196,10 @@ struct slots_snapshot slots_snapshot(const struct slots *slots, uint32_t as_id);
 
 /*
  * Must a fault retry that took @then and now wants to map [gfn, gfn + pages) of @slot? True if the
- * address space's slots changed, if an invalidation in progress overlaps, or if one that ended
- * since overlaps (or so many ended that nobody knows). Section. @slot is looked at only if the
- * generation is the same.
+ * address space's slots changed, if @slot is being deleted or moved, if an invalidation in progress
+ * overlaps, or if one that ended since overlaps (or more than INVAL_RING ended: nobody knows).
+ * Host-virtual ranges concern shared mappings only, a gmem's private ones only, guest frames both.
+ * Section. @slot is looked at only if the generation is the same.
  */
 bool slots_must_retry(const struct slots *slots, const struct slots_snapshot *then,
 		      const struct memslot *slot, tpt_gfn gfn, uint64_t pages, bool private_);
@@ -186,15 +207,16 @@ bool slots_must_retry(const struct slots *slots, const struct slots_snapshot *th
 bool slots_invalidating(const struct slots *slots, const struct memslot *slot, tpt_gfn gfn,
 			uint64_t pages, bool private_);
 
-/* Notifier ranges. Exclusive. */
+/* A notifier's range begins: token->start .. end, in a list until it ends. Exclusive. */
 void inval_begin(struct slots *slots, struct tpt_invalidation *token);
+/* It ends. A token that isn't in progress is logged and changes nothing. Exclusive. */
 void inval_end(struct slots *slots, struct tpt_invalidation *token);
 /* Something was invalidated within one exclusive section: begun and ended. Exclusive. */
 void inval_note(struct slots *slots, const struct inval_range *range);
 
 /*
- * The guest frames of slot number @index (in the order of its set) that lie in host-virtual
- * [start, end). False if none do.
+ * The guest frames of @slot that lie in host-virtual [start, end), each that is touched by a byte
+ * of it. False if none do.
  */
 bool slot_hva_range(const struct memslot *slot, tpt_hva start, tpt_hva end,
 		    struct tpt_gfn_range *range);
@@ -204,8 +226,18 @@ bool slot_gmem_range(const struct memslot *slot, uint64_t start, uint64_t end,
 
 /* ---- gmem.c ---- */
 
+/* As tpt_gmem_create(), tpt_gmem_destroy() and their errors. Exclusive. */
 int gmem_create(struct slots *slots, uint64_t bytes, const struct tpt_gmem_ops *ops, void *ctx,
 		struct tpt_gmem **gmem);
 int gmem_destroy(struct slots *slots, struct tpt_gmem *gmem);
+/*
+ * May [index, index + npages) of @gmem stand behind a new slot of this VM? 0; -EINVAL (another VM's
+ * gmem, or beyond its end), -EEXIST (a page is bound already), with value and rule logged.
+ */
+int gmem_check_binding(const struct slots *slots, const struct tpt_gmem *gmem, uint64_t index,
+		       uint64_t npages);
+/* Puts a slot in its gmem's list and takes it out. Does nothing if it has none. Exclusive. */
+void gmem_bind(struct memslot *slot);
+void gmem_unbind(struct memslot *slot);
 
 #endif

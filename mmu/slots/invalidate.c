@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * Invalidations, in flight and just ended, as intervals: a fault retries only if one overlaps what
+ * it is about to map. Never zaps anything.
+ *
+ *	fault:     snapshot ---- lookup ---- must_retry? ---- map
+ *	notifier:        begin ------ end                       in the ring: seen if it overlaps
+ *	notifier:                           begin ---- end      in progress: seen if it overlaps
+ */
+#include "mmu/slots/slots.h"
+
+static bool overlap(uint64_t a, uint64_t a_end, uint64_t b, uint64_t b_end)
+{
+	return a < b_end && b < a_end;
+}
+
+/* What a fault is about to map, in each unit that an invalidation may have. */
+struct target {
+	const struct tpt_gmem *gmem; /* behind a private mapping, else NULL */
+	uint64_t start[3], end[3];   /* by enum inval_kind; empty where none can concern it */
+};
+
+static struct target make_target(const struct memslot *slot, tpt_gfn gfn, uint64_t pages,
+				 bool private_)
+{
+	struct target t = {.gmem = NULL};
+
+	t.start[INVAL_GFN] = gfn;
+	t.end[INVAL_GFN] = gfn + pages;
+	if (private_) {
+		t.gmem = slot->gmem;
+		t.start[INVAL_GMEM] = slot_gmem_index(slot, gfn);
+		t.end[INVAL_GMEM] = t.start[INVAL_GMEM] + pages;
+	} else {
+		t.start[INVAL_HVA] = slot_hva(slot, gfn).a;
+		t.end[INVAL_HVA] = t.start[INVAL_HVA] + (pages << TPT_PAGE_SHIFT);
+	}
+	return t;
+}
+
+static bool concerns(const struct inval_range *range, const struct target *t)
+{
+	if (range->kind == INVAL_GMEM && range->gmem != t->gmem)
+		return false;
+	return overlap(range->start, range->end, t->start[range->kind], t->end[range->kind]);
+}
+
+static bool in_progress(const struct slots *slots, const struct target *t)
+{
+	for (const struct tpt_invalidation *i = slots->in_progress; i; i = i->next) {
+		if (overlap(i->start.a, i->end.a, t->start[INVAL_HVA], t->end[INVAL_HVA]))
+			return true;
+	}
+	return false;
+}
+
+struct slots_snapshot slots_snapshot(const struct slots *slots, uint32_t as_id)
+{
+	return (struct slots_snapshot){.as_id = as_id,
+				       .generation = slots->set[as_id].generation,
+				       .nr_ended = slots->nr_ended};
+}
+
+bool slots_must_retry(const struct slots *slots, const struct slots_snapshot *then,
+		      const struct memslot *slot, tpt_gfn gfn, uint64_t pages, bool private_)
+{
+	struct target t;
+
+	if (slots->set[then->as_id].generation != then->generation || slot->invalid)
+		return true;
+	if (!slots->in_progress && slots->nr_ended == then->nr_ended)
+		return false;
+	if (slots->nr_ended - then->nr_ended > INVAL_RING)
+		return true;
+
+	t = make_target(slot, gfn, pages, private_);
+	for (uint64_t n = then->nr_ended; n != slots->nr_ended; n++) {
+		if (concerns(&slots->ended[n % INVAL_RING], &t))
+			return true;
+	}
+	return in_progress(slots, &t);
+}
+
+bool slots_invalidating(const struct slots *slots, const struct memslot *slot, tpt_gfn gfn,
+			uint64_t pages, bool private_)
+{
+	struct target t;
+
+	if (!slots->in_progress)
+		return false;
+	t = make_target(slot, gfn, pages, private_);
+	return in_progress(slots, &t);
+}
+
+void inval_begin(struct slots *slots, struct tpt_invalidation *token)
+{
+	token->next = slots->in_progress;
+	slots->in_progress = token;
+}
+
+void inval_end(struct slots *slots, struct tpt_invalidation *token)
+{
+	struct tpt_invalidation **link = &slots->in_progress;
+
+	while (*link && *link != token)
+		link = &(*link)->next;
+	if (!*link) {
+		vm_log(slots->base, TPT_LOG_WARNING,
+		       "invalidation of hva %#lx .. %#lx ends: it is not in progress",
+		       token->start.a, token->end.a);
+		return;
+	}
+	*link = token->next;
+	token->next = NULL;
+	inval_note(slots, &(struct inval_range){
+				  .kind = INVAL_HVA, .start = token->start.a, .end = token->end.a});
+}
+
+void inval_note(struct slots *slots, const struct inval_range *range)
+{
+	slots->ended[slots->nr_ended++ % INVAL_RING] = *range;
+}
+
+/* The frames of a slot that lie over [start, end) of what its first page is number @first of. */
+static bool clip(const struct memslot *slot, uint64_t first, uint64_t start, uint64_t end,
+		 struct tpt_gfn_range *range)
+{
+	if (start < first)
+		start = first;
+	if (end > first + slot->npages)
+		end = first + slot->npages;
+	if (start >= end)
+		return false;
+	range->start = slot->base_gfn + (start - first);
+	range->end = slot->base_gfn + (end - first);
+	return true;
+}
+
+bool slot_hva_range(const struct memslot *slot, tpt_hva start, tpt_hva end,
+		    struct tpt_gfn_range *range)
+{
+	if (start.a >= end.a)
+		return false;
+	return clip(slot, slot->hva.a >> TPT_PAGE_SHIFT, start.a >> TPT_PAGE_SHIFT,
+		    ((end.a - 1) >> TPT_PAGE_SHIFT) + 1, range);
+}
+
+bool slot_gmem_range(const struct memslot *slot, uint64_t start, uint64_t end,
+		     struct tpt_gfn_range *range)
+{
+	return clip(slot, slot->gmem_index, start, end, range);
+}
