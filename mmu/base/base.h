@@ -82,6 +82,8 @@ struct actor {
 	struct actor *next;			      /* all actors of the VM; exclusive section */
 	_Alignas(CACHE_LINE) struct vm_base *base;
 	int32_t vcpu; /* id, -1 for the VM itself */
+	/* What a fault asks for a page in the gap between its sections: stays alive until NULL. */
+	_Atomic(const void *) asking;
 	struct page_cache tables, external;
 	_Atomic int64_t count[COUNT_NR];
 };

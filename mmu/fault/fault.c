@@ -6,11 +6,17 @@
 	(TPT_PFERR_PRESENT | TPT_PFERR_WRITE | TPT_PFERR_USER | TPT_PFERR_RSVD | TPT_PFERR_FETCH | \
 	 TPT_PFERR_GUEST_FINAL | TPT_PFERR_GUEST_PAGE | TPT_PFERR_PRIVATE)
 
-/* What stands behind the page, and what the fault knew when it asked. */
+/*
+ * What the fault knew when it asked what stands behind the page. @slot may be gone after the gap;
+ * whatever the gap needs of it is copied.
+ */
 struct decision {
 	const struct memslot *slot;
 	struct slots_snapshot snapshot;
 	struct tpt_backing_query query;
+	bool readonly;
+	const struct tpt_gmem *gmem; /* private: kept alive by actor.asking */
+	uint64_t gmem_index;
 	bool device;
 };
 
@@ -44,7 +50,7 @@ static int understand(const struct fault_vcpu *vcpu, struct tpt_fault *fault)
 
 	if (code & ~PFERR_KNOWN) {
 		vm_log(env->base, TPT_LOG_WARNING, "fault: error code %#lx has reserved bits %#lx",
-		       code, code & ~PFERR_KNOWN);
+		       code, (uint64_t)(code & ~PFERR_KNOWN));
 		return -ERR_INVAL;
 	}
 	if (fault->gpa.a >> env->gpa_bits) {
@@ -102,16 +108,23 @@ static int decide_slot(struct fault_vcpu *vcpu, struct tpt_fault *fault, struct 
 					      .gfn = fault->gfn,
 					      .hva = slot_hva(d->slot, fault->gfn),
 					      .write = fault->write};
+	d->readonly = d->slot->flags & TPT_MEM_READONLY;
+	if (fault->is_private) {
+		d->gmem = d->slot->gmem;
+		d->gmem_index = slot_gmem_index(d->slot, fault->gfn);
+		atomic_store(&vcpu->actor.asking, d->gmem);
+	}
 	return TPT_RET_PF_CONTINUE;
 }
 
-static int ask_private(const struct decision *d, struct tpt_fault *fault, enum tpt_level *level)
+static int ask_private(struct fault_vcpu *vcpu, const struct decision *d, struct tpt_fault *fault,
+		       enum tpt_level *level)
 {
-	const struct tpt_gmem *gmem = d->slot->gmem;
+	int err = d->gmem->ops->get_page(d->gmem->ctx, d->gmem_index, &fault->pfn, level);
 
+	atomic_store(&vcpu->actor.asking, NULL);
 	fault->map_writable = true;
-	return gmem->ops->get_page(gmem->ctx, slot_gmem_index(d->slot, fault->gfn), &fault->pfn,
-				   level);
+	return err;
 }
 
 static int ask_shared(const struct fault_env *env, struct decision *d, struct tpt_fault *fault,
@@ -122,10 +135,16 @@ static int ask_shared(const struct fault_env *env, struct decision *d, struct tp
 
 	if (err)
 		return err;
+	if (d->query.write && !page.writable) {
+		vm_log(env->base, TPT_LOG_ERROR,
+		       "backing of gfn %#lx: asked for a writable page, answered a read-only one",
+		       fault->gfn);
+		return -ERR_FAULT;
+	}
 	fault->pfn = page.pfn;
 	/* What the guest may not write through this slot is not writable, whatever the host says.
 	 */
-	fault->map_writable = page.writable && !(d->slot->flags & TPT_MEM_READONLY);
+	fault->map_writable = page.writable && !d->readonly;
 	d->device = page.device;
 	*level = page.level;
 	return 0;
@@ -135,7 +154,7 @@ static int ask_shared(const struct fault_env *env, struct decision *d, struct tp
 static int ask_backing(struct fault_vcpu *vcpu, struct tpt_fault *fault, struct decision *d,
 		       enum tpt_level *level)
 {
-	int err = fault->is_private ? ask_private(d, fault, level)
+	int err = fault->is_private ? ask_private(vcpu, d, fault, level)
 				    : ask_shared(vcpu->env, d, fault, level);
 
 	switch (err) {

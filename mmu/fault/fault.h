@@ -26,10 +26,10 @@ struct fault_env {
 	uint64_t shared_gfn; /* the shared bit as a GFN bit; 0: there is none */
 	bool has_mirror;
 	bool private_memory; /* has_mirror, or private by attribute alone */
-	bool no_mmio_caching;
 	bool ignore_guest_pat;
 	bool noncoherent_dma; /* written in the exclusive section */
 	enum tpt_level max_leaf_level, max_private_level;
+	uint32_t zap_chunk; /* private mappings a chunk of two-phase removal */
 };
 
 /* A vCPU as this room sees it. All of it but the actor's first line is the vCPU thread's own. */

@@ -51,7 +51,7 @@ static bool in_progress(const struct slots *slots, const struct target *t)
 		if (overlap(i->start.a, i->end.a, t->start[INVAL_HVA], t->end[INVAL_HVA]))
 			return true;
 	}
-	return false;
+	return slots->has_structural && concerns(&slots->structural, t);
 }
 
 struct slots_snapshot slots_snapshot(const struct slots *slots, uint32_t as_id)
@@ -68,7 +68,7 @@ bool slots_must_retry(const struct slots *slots, const struct slots_snapshot *th
 
 	if (slots->set[then->as_id].generation != then->generation || slot->invalid)
 		return true;
-	if (!slots->in_progress && slots->nr_ended == then->nr_ended)
+	if (!slots->in_progress && !slots->has_structural && slots->nr_ended == then->nr_ended)
 		return false;
 	if (slots->nr_ended - then->nr_ended > INVAL_RING)
 		return true;
@@ -86,7 +86,7 @@ bool slots_invalidating(const struct slots *slots, const struct memslot *slot, t
 {
 	struct target t;
 
-	if (!slots->in_progress)
+	if (!slots->in_progress && !slots->has_structural)
 		return false;
 	t = make_target(slot, gfn, pages, private_);
 	return in_progress(slots, &t);
@@ -114,6 +114,18 @@ void inval_end(struct slots *slots, struct tpt_invalidation *token)
 	token->next = NULL;
 	inval_note(slots, &(struct inval_range){
 				  .kind = INVAL_HVA, .start = token->start.a, .end = token->end.a});
+}
+
+void inval_structural_begin(struct slots *slots, const struct inval_range *range)
+{
+	slots->structural = *range;
+	slots->has_structural = true;
+}
+
+void inval_structural_end(struct slots *slots)
+{
+	slots->has_structural = false;
+	inval_note(slots, &slots->structural);
 }
 
 void inval_note(struct slots *slots, const struct inval_range *range)

@@ -80,7 +80,9 @@ struct slots {
 	struct tpt_gmem *gmems;
 
 	/* Invalidations begun and not yet ended, and those that ended. */
-	struct tpt_invalidation *in_progress;
+	struct tpt_invalidation *in_progress; /* notifiers' */
+	bool has_structural;
+	struct inval_range structural; /* a conversion or a hole: one at a time */
 	uint64_t nr_ended;
 	struct inval_range ended[INVAL_RING]; /* number n stands at n % INVAL_RING */
 };
@@ -211,6 +213,9 @@ bool slots_invalidating(const struct slots *slots, const struct memslot *slot, t
 void inval_begin(struct slots *slots, struct tpt_invalidation *token);
 /* It ends. A token that isn't in progress is logged and changes nothing. Exclusive. */
 void inval_end(struct slots *slots, struct tpt_invalidation *token);
+/* A conversion or a hole begins and ends; the exclusive section may be left in between. Exclusive. */
+void inval_structural_begin(struct slots *slots, const struct inval_range *range);
+void inval_structural_end(struct slots *slots);
 /* Something was invalidated within one exclusive section: begun and ended. Exclusive. */
 void inval_note(struct slots *slots, const struct inval_range *range);
 

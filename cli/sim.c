@@ -1,0 +1,402 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/* The simulated host. Wires only: every decision is the library's, every judgement the machine's.
+ */
+#include "cli/sim.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct sim_cpu {
+	struct machine_cpu *cpu;
+	struct tpt_vcpu *vcpu;
+	uint32_t as_id;
+	bool loaded;
+	tpt_hpa root; /* as loaded in the machine */
+	uint32_t generation;
+};
+
+struct sim {
+	struct sim_config config;
+	struct machine *machine;
+	struct tpt_posix *posix;
+	struct tpt_vm *vm;
+	struct sim_cpu cpu[SIM_MAX_VCPUS];
+	struct sim_td td;
+	bool has_td;
+	uint64_t shared_gpa; /* the shared bit as an address, 0 if there is none */
+};
+
+/* Tags name address spaces to the machine; a TD's translations are tagged by the module's TDR. */
+static uint64_t tag_of(uint32_t as_id)
+{
+	return 1 + as_id;
+}
+
+/* ---- the platform's hooks ---- */
+
+static void flush_range(struct sim *sim, uint32_t as_id, uint64_t start, uint64_t end)
+{
+	uint64_t tag = sim->has_td ? MACHINE_TAG_ALL : tag_of(as_id);
+
+	machine_flush(sim->machine, NULL, tag, start | sim->shared_gpa, end | sim->shared_gpa,
+		      MACHINE_FLUSH_REMOTE);
+}
+
+static void on_flush(void *ctx, struct tpt_vm *vm, const struct tpt_flush *flush)
+{
+	struct sim *sim = ctx;
+
+	(void)vm;
+	if (flush->all)
+		machine_flush(sim->machine, NULL, MACHINE_TAG_ALL, 0, MACHINE_GPA_END,
+			      MACHINE_FLUSH_REMOTE);
+	else
+		flush_range(sim, flush->as_id, flush->range.start << TPT_PAGE_SHIFT,
+			    flush->range.end << TPT_PAGE_SHIFT);
+}
+
+static void on_kick(void *ctx, struct tpt_vm *vm, enum tpt_kick_reason reason)
+{
+	struct sim *sim = ctx;
+
+	(void)vm;
+	(void)reason;
+	machine_kick(sim->machine, NULL);
+}
+
+static void on_hold(void *ctx, struct tpt_vm *vm, bool held)
+{
+	/* vCPUs of this host enter guest mode for one access at a time: out means out. */
+	if (held)
+		on_kick(ctx, vm, TPT_KICK_RETRY);
+}
+
+static void on_log(void *ctx, enum tpt_log_level level, const char *text)
+{
+	struct sim *sim = ctx;
+
+	if (sim->config.log)
+		sim->config.log(sim->config.log_ctx, level, text);
+	else
+		fprintf(stderr, "triptych: %s\n", text);
+}
+
+static int table_alloc(void *ctx, tpt_hpa *hpa)
+{
+	struct sim *sim = ctx;
+
+	return machine_mem_alloc(sim->machine, 0, 0, &hpa->a);
+}
+
+static void table_free(void *ctx, tpt_hpa hpa)
+{
+	struct sim *sim = ctx;
+
+	machine_mem_free(sim->machine, hpa.a, 0);
+}
+
+static void *table_ptr(void *ctx, tpt_hpa hpa)
+{
+	struct sim *sim = ctx;
+
+	return machine_mem_ptr(sim->machine, hpa.a);
+}
+
+static const struct tpt_posix_pages table_pages = {table_alloc, table_free, table_ptr};
+
+/* ---- making one ---- */
+
+static int make_machine(struct sim *sim)
+{
+	const struct sim_config *c = &sim->config;
+	struct machine_config m;
+
+	machine_config_default(&m);
+	m.nr_cpus = c->nr_vcpus;
+	m.maxphyaddr = (uint8_t)c->vm.maxphyaddr;
+	m.nr_regions = 1 + c->nr_regions;
+	m.regions[0] = (struct machine_region){c->tables_base, c->tables_bytes};
+	for (unsigned int i = 0; i < c->nr_regions; i++)
+		m.regions[1 + i] = c->regions[i];
+	return machine_create(&m, &sim->machine);
+}
+
+static int make_platform(struct sim *sim)
+{
+	struct tpt_posix_config p = {
+		.size = sizeof(p),
+		.hpa_base = sim->config.tables_base,
+		.bytes = sim->config.tables_bytes,
+		.hooks = {on_flush, on_kick, on_hold, on_log},
+		.hooks_ctx = sim,
+		.pages = &table_pages,
+		.pages_ctx = sim,
+	};
+
+	sim->posix = tpt_posix_create(&p);
+	return sim->posix ? 0 : -errno;
+}
+
+static int fail(char *why, size_t size, const char *what, int err)
+{
+	snprintf(why, size, "%s: %s", what, strerror(-err));
+	return err;
+}
+
+int sim_prepare(struct sim **out, const struct sim_config *config, char *why, size_t why_size)
+{
+	struct sim *sim;
+	int err;
+
+	if (!config->nr_vcpus || config->nr_vcpus > SIM_MAX_VCPUS || config->nr_regions > 4)
+		return fail(why, why_size, "vCPUs: 1 to 64; regions: at most 4", -EINVAL);
+	sim = calloc(1, sizeof(*sim));
+	if (!sim)
+		return fail(why, why_size, "simulation", -ENOMEM);
+	sim->config = *config;
+	if (!sim->config.tables_bytes) {
+		sim->config.tables_base = SIM_TABLES_BASE;
+		sim->config.tables_bytes = SIM_TABLES_BYTES;
+	}
+	err = make_machine(sim);
+	if (!err)
+		err = make_platform(sim);
+	if (err) {
+		sim_destroy(sim);
+		return fail(why, why_size, "machine and platform", err);
+	}
+	*out = sim;
+	return 0;
+}
+
+int sim_start(struct sim *sim, const struct tpt_vm_config *vm, char *why, size_t why_size)
+{
+	struct tpt_vm_config c = *vm;
+	int err;
+
+	c.size = sizeof(c);
+	c.platform = tpt_posix_platform(sim->posix);
+	c.platform_ctx = sim->posix;
+	sim->config.vm = c;
+	sim->shared_gpa = c.shared_bit ? 1ull << c.shared_bit : 0;
+	err = tpt_vm_create(&c, &sim->vm);
+	for (unsigned int i = 0; !err && i < sim->config.nr_vcpus; i++) {
+		sim->cpu[i].cpu = machine_get_cpu(sim->machine, i);
+		err = tpt_vcpu_create(sim->vm, i, &sim->cpu[i].vcpu);
+	}
+	return err ? fail(why, why_size, "virtual machine", err) : 0;
+}
+
+int sim_create(struct sim **out, const struct sim_config *config, char *why, size_t why_size)
+{
+	int err = sim_prepare(out, config, why, why_size);
+
+	if (err)
+		return err;
+	err = sim_start(*out, &config->vm, why, why_size);
+	if (err)
+		sim_destroy(*out);
+	return err;
+}
+
+uint64_t sim_destroy(struct sim *sim)
+{
+	uint64_t misuses = 0;
+
+	if (sim->vm)
+		tpt_vm_destroy(sim->vm);
+	if (sim->posix)
+		misuses = tpt_posix_destroy(sim->posix);
+	machine_destroy(sim->machine);
+	free(sim);
+	return misuses;
+}
+
+struct machine *sim_machine(struct sim *sim)
+{
+	return sim->machine;
+}
+
+struct tpt_vm *sim_vm(struct sim *sim)
+{
+	return sim->vm;
+}
+
+struct tpt_vcpu *sim_vcpu(struct sim *sim, unsigned int vcpu)
+{
+	return sim->cpu[vcpu].vcpu;
+}
+
+struct tpt_posix *sim_posix(struct sim *sim)
+{
+	return sim->posix;
+}
+
+void sim_set_td(struct sim *sim, const struct sim_td *td)
+{
+	sim->td = *td;
+	sim->has_td = true;
+}
+
+int sim_set_address_space(struct sim *sim, unsigned int vcpu, uint32_t as_id)
+{
+	struct sim_cpu *c = &sim->cpu[vcpu];
+	int err = tpt_vcpu_set_smm(c->vcpu, as_id);
+
+	if (!err && c->as_id != as_id) {
+		c->as_id = as_id;
+		c->loaded = false;
+	}
+	return err;
+}
+
+/* ---- accesses ---- */
+
+static int load(struct sim *sim, unsigned int vcpu)
+{
+	struct sim_cpu *c = &sim->cpu[vcpu];
+	struct machine_root root = {.tag = tag_of(c->as_id)};
+	struct tpt_roots roots;
+	int err = tpt_vcpu_load_roots(c->vcpu, &roots);
+
+	if (err || (c->loaded && c->root.a == roots.direct.a && c->generation == roots.generation))
+		return err;
+	if (sim->has_td) {
+		err = sim->td.enter(sim->td.ctx, vcpu, roots.direct, roots.levels);
+	} else if (sim->config.vm.format == TPT_FORMAT_EPT) {
+		root.kind = MACHINE_ROOT_EPT;
+		root.pointer = machine_eptp(roots.direct.a, roots.levels, true);
+		err = machine_cpu_load(c->cpu, &root);
+	} else {
+		root.kind = MACHINE_ROOT_NPT;
+		root.pointer = roots.direct.a;
+		root.npt_levels = (uint8_t)roots.levels;
+		err = machine_cpu_load(c->cpu, &root);
+	}
+	if (err)
+		return err;
+	c->loaded = true;
+	c->root = roots.direct;
+	c->generation = roots.generation;
+	return 0;
+}
+
+/* What the library is told of the processor's answer. False: the guest goes on without the host. */
+static bool error_code(struct sim *sim, unsigned int vcpu, const struct machine_result *hw,
+		       uint64_t *code)
+{
+	switch (hw->outcome) {
+	case MACHINE_NPF:
+		*code = tpt_pferr_from_npf(hw->error);
+		return true;
+	case MACHINE_EPT_VIOLATION:
+		if (sim->has_td)
+			return sim->td.violation(sim->td.ctx, vcpu, hw, code);
+		*code = tpt_pferr_from_ept(hw->error);
+		return true;
+	case MACHINE_EPT_MISCONFIG:
+		*code = TPT_PFERR_EPT_MISCONFIG;
+		return true;
+	default:
+		return false;
+	}
+}
+
+int sim_step(struct sim *sim, unsigned int vcpu, uint64_t gpa, unsigned int kind,
+	     struct sim_step *step)
+{
+	struct sim_cpu *c = &sim->cpu[vcpu];
+	uint64_t code;
+	int err = load(sim, vcpu);
+
+	memset(step, 0, sizeof(*step));
+	if (err)
+		return err;
+	machine_access(c->cpu, gpa, kind, &step->hw);
+	if (step->hw.outcome == MACHINE_OK || !error_code(sim, vcpu, &step->hw, &code))
+		return 0;
+	step->faulted = true;
+	step->fault = (struct tpt_fault){.gpa = {step->hw.gpa}, .error_code = code};
+	step->ret = tpt_vcpu_fault(c->vcpu, &step->fault);
+	return 0;
+}
+
+int sim_access(struct sim *sim, unsigned int vcpu, uint64_t gpa, unsigned int kind,
+	       unsigned int tries, struct sim_step *last, unsigned int *faults)
+{
+	*faults = 0;
+	for (unsigned int i = 0; i < tries; i++) {
+		int err = sim_step(sim, vcpu, gpa, kind, last);
+
+		if (err)
+			return err;
+		*faults += last->faulted;
+		if (last->hw.outcome == MACHINE_OK)
+			return 0;
+		if (last->faulted && (last->ret < 0 || last->ret == TPT_RET_PF_EMULATE))
+			return last->ret < 0 ? last->ret : 0;
+		if (!last->faulted && last->hw.outcome != MACHINE_KICKED &&
+		    last->hw.outcome != MACHINE_EPT_VIOLATION)
+			return -EFAULT;
+	}
+	return -EAGAIN;
+}
+
+/* ---- operations, and what they promise ---- */
+
+static void promise(struct sim *sim, uint32_t as_id, uint64_t start, uint64_t end, uint64_t since,
+		    const char *reason)
+{
+	uint64_t tag = sim->has_td ? MACHINE_TAG_ALL : tag_of(as_id);
+
+	machine_promise(sim->machine, tag, start | sim->shared_gpa, end | sim->shared_gpa, since,
+			reason);
+}
+
+int sim_set_memory_region(struct sim *sim, const struct tpt_memory_region *region)
+{
+	uint64_t since = machine_now(sim->machine);
+	int err = tpt_vm_set_memory_region(sim->vm, region);
+
+	/* Which addresses a deletion concerned only the library knows; with zap-all it is all. */
+	if (!err && !region->size && (sim->config.vm.flags & TPT_VM_SLOT_ZAP_ALL))
+		promise(sim, region->as_id, 0, MACHINE_GPA_END & ~sim->shared_gpa, since,
+			"memslot deleted");
+	return err;
+}
+
+int sim_invalidate(struct sim *sim, uint64_t hva_start, uint64_t hva_end)
+{
+	struct tpt_invalidation token;
+	int zapped = tpt_vm_invalidate_begin(sim->vm, tpt_hva_make(hva_start),
+					     tpt_hva_make(hva_end), &token);
+
+	if (zapped >= 0)
+		tpt_vm_invalidate_end(sim->vm, &token);
+	return zapped;
+}
+
+int sim_set_private(struct sim *sim, tpt_gfn start, tpt_gfn end, bool private_, tpt_gfn *done)
+{
+	uint64_t since = machine_now(sim->machine);
+	int err = tpt_vm_set_private(sim->vm, start, end, private_, done);
+
+	if (!err && private_)
+		promise(sim, 0, start << TPT_PAGE_SHIFT, end << TPT_PAGE_SHIFT, since,
+			"converted to private");
+	return err;
+}
+
+int sim_zap_all_fast(struct sim *sim)
+{
+	uint64_t since = machine_now(sim->machine);
+	int err = tpt_vm_zap_all_fast(sim->vm);
+
+	if (!err)
+		for (uint32_t as_id = 0; as_id < sim->config.vm.address_spaces; as_id++)
+			promise(sim, as_id, 0, MACHINE_GPA_END & ~sim->shared_gpa, since,
+				"zap all fast");
+	return err;
+}

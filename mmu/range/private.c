@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * Removal of private mappings: two phases, a chunk at a time; and the teardown of a whole mirror.
+ * Never touches a direct tree.
+ *
+ *	n BLOCK, 1 TRACK, 1 kick, n REMOVE a chunk. If a BLOCK fails the chunk ends before it and
+ *goes forward with what it has. If a REMOVE stays busy its entry stays BLOCKED and the zap is tried
+ *	again; if it fails for good the entry is unblocked, or the VM is dead.
+ */
+#include "mmu/range/range.h"
+
+/* Phase one: leaves become BLOCKED. Returns the error that ended it early, or 0. */
+static int block_leaves(struct fault_env *env, struct zap *zap, tpt_gfn *end, unsigned int *nr)
+{
+	unsigned int chunk = env->zap_chunk ? env->zap_chunk : ZAP_PRIVATE_CHUNK, seen = 0;
+	tpt_gfn start = zap->pos;
+	struct tree_iter it;
+	int err;
+
+	*nr = 0;
+	*end = zap->range.end;
+	for_each_tree_entry (&it, env->trees, TREE_MIRROR, zap->pos, zap->range.end, TPT_LEVEL_4K) {
+		if (*nr == chunk || (seen++ >= ZAP_DIRECT_CHUNK && it.gfn > start)) {
+			*end = it.gfn;
+			return 0;
+		}
+		if (iter_kind(&it) != PTE_LEAF)
+			continue;
+		err = tree_transition(&env->base->self, &it, pte_block(it.old), TREE_EXCLUSIVE);
+		if (err) {
+			*end = it.gfn;
+			return err;
+		}
+		(*nr)++;
+	}
+	return 0;
+}
+
+/* The leaf that a BLOCKED entry was. */
+static tpt_spte unblocked(const struct fault_env *env, const struct tree_iter *it)
+{
+	const struct pte_format *f = &env->trees->format;
+
+	return pte_make_leaf(f, &(struct pte_leaf){.pfn = pte_pfn(it->old),
+						   .level = it->level,
+						   .host_writable = true,
+						   .write = true,
+						   .accessed = true,
+						   .memtype = f->memtype_wb});
+}
+
+/* REMOVE failed for good: the page goes back to the guest, and the caller hears why. */
+static int go_back(struct fault_env *env, struct tree_iter *it, int why)
+{
+	if (tree_transition(&env->base->self, it, unblocked(env, it), TREE_EXCLUSIVE)) {
+		vm_die(env->base, "gfn %#lx: external remove failed with %d, and so did unblock",
+		       it->gfn, why);
+		return -ERR_IO;
+	}
+	return why;
+}
+
+/* Phase two: BLOCKED entries become EMPTY. The first error is returned, all others are tried. */
+static int remove_blocked(struct fault_env *env, struct zap *zap, tpt_gfn end)
+{
+	struct tree_iter it;
+	int ret = 0, err;
+
+	for_each_tree_entry (&it, env->trees, TREE_MIRROR, zap->pos, end, TPT_LEVEL_4K) {
+		if (iter_kind(&it) != PTE_BLOCKED)
+			continue;
+		err = tree_transition(&env->base->self, &it, pte_empty(), TREE_EXCLUSIVE);
+		if (!err)
+			zap->zapped++;
+		else if (err != -ERR_BUSY)
+			err = go_back(env, &it, err);
+		if (err && !ret)
+			ret = err;
+		if (vm_is_dead(env->base))
+			return -ERR_IO;
+	}
+	return ret;
+}
+
+int zap_private_chunk(struct fault_env *env, struct zap *zap)
+{
+	unsigned int nr;
+	tpt_gfn end;
+	int why, err = 0;
+
+	why = block_leaves(env, zap, &end, &nr);
+	if (vm_is_dead(env->base))
+		return -ERR_IO;
+	if (nr)
+		err = mirror_track(&env->trees->mirror, &env->base->self);
+	if (!err)
+		err = remove_blocked(env, zap, end);
+	if (err)
+		return err;
+	zap->pos = end;
+	return why ? why : end < zap->range.end;
+}
+
+/* ---- teardown ---- */
+
+/* A table whose children are all gone: its twin goes home, then the table itself. */
+static void teardown_table(struct fault_env *env, struct tree_iter *it)
+{
+	struct vm_base *base = env->base;
+	struct table *table = table_header(env->trees, pte_table_hpa(it->old));
+	tpt_hpa external = table->external;
+
+	table_mark_dead(table);
+	if (tree_transition(&base->self, it, pte_empty(), TREE_EXCLUSIVE)) {
+		count_add(&base->self, COUNT_LEAKED, 1);
+		return;
+	}
+	base->platform->page_free(base->platform_ctx, external);
+	count_add(&base->self, COUNT_PAGES_LIVE, -1);
+	table_reclaim_later(table);
+}
+
+static void teardown_level(struct fault_env *env, unsigned int level)
+{
+	struct actor *self = &env->base->self;
+	tpt_gfn end = 1ull << env->trees->gfn_bits;
+	struct tree_iter it;
+
+	for_each_tree_entry (&it, env->trees, TREE_MIRROR, 0, end, level) {
+		enum pte_kind kind = iter_kind(&it);
+
+		if (it.level != level)
+			continue;
+		if (kind == PTE_TABLE)
+			teardown_table(env, &it);
+		else if ((kind == PTE_LEAF || kind == PTE_BLOCKED) &&
+			 tree_transition(self, &it, pte_empty(), TREE_EXCLUSIVE))
+			count_add(self, COUNT_LEAKED, (int64_t)tpt_level_pages(level));
+	}
+}
+
+void mirror_teardown(struct fault_env *env)
+{
+	struct trees *trees = env->trees;
+	struct table *root = trees->root[TREE_MIRROR];
+
+	if (!root)
+		return;
+	for (unsigned int level = TPT_LEVEL_4K; trees->mirror.released && level <= trees->levels;
+	     level++)
+		teardown_level(env, level);
+	atomic_store(&root->dead, 1);
+	trees->root[TREE_MIRROR] = NULL;
+	table_reclaim_later(root);
+}

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * From a reason to a walk: which trees a reason may touch, and the walks themselves, a chunk at a
+ * time. Never decides that something must go, and maps nothing.
+ */
+#ifndef MMU_RANGE_H
+#define MMU_RANGE_H
+
+#include "mmu/fault/fault.h"
+
+/* Why entries are zapped. Which trees each may touch stands in one table in zap.c. */
+enum zap_reason {
+	ZAP_MEMSLOT,	 /* a memslot is deleted or moved */
+	ZAP_NOTIFIER,	 /* the host takes ordinary memory back */
+	ZAP_TO_PRIVATE,	 /* conversion: shared entries go */
+	ZAP_TO_SHARED,	 /* conversion: private entries go */
+	ZAP_GMEM_HOLE,	 /* private memory is freed */
+	ZAP_APICV,	 /* APICv was inhibited or allowed */
+	ZAP_NONCOHERENT, /* memory types change */
+	ZAP_MMIO,    /* a memslot is created where MMIO entries may be cached without generation */
+	ZAP_CONTEXT, /* context reset, zap-all-fast: whole direct roots */
+	ZAP_REASON_NR,
+};
+
+/*
+ * Trees (bits of enum tree_id) that a reason may touch in this VM. Without a mirror private memory
+ * is mapped by the direct tree, and told apart by the ranges that are zapped.
+ */
+unsigned int zap_trees(const struct fault_env *env, enum zap_reason reason);
+
+/* A zap under way. The caller keeps it between chunks. */
+struct zap {
+	enum zap_reason reason;
+	unsigned int trees; /* of those allowed, the ones wanted: by address space */
+	struct tpt_gfn_range range;
+	tpt_gfn pos;	   /* where the next chunk begins; set to range.start first */
+	enum tree_id tree; /* which tree it is in; set to 0 first */
+	uint64_t zapped;   /* leaves gone so far */
+};
+
+static inline struct zap zap_make(const struct fault_env *env, enum zap_reason reason,
+				  unsigned int trees, tpt_gfn start, tpt_gfn end)
+{
+	return (struct zap){.reason = reason,
+			    .trees = trees & zap_trees(env, reason),
+			    .range = {start, end},
+			    .pos = start};
+}
+
+/*
+ * One chunk. Exclusive section; the caller may leave and enter it again between chunks. Whatever
+ * the chunk zapped is flushed, or tracked, kicked and removed, when it returns.
+ *  1      there is more: call again
+ *  0      done
+ *  -ERR_BUSY  external calls stay busy: nothing is lost, call again later
+ *  other  an external call failed for good, or -ERR_IO: the VM is dead
+ */
+int zap_chunk(struct fault_env *env, struct zap *zap);
+
+/* Entries that one chunk looks at in a direct tree before it gives way. */
+#define ZAP_DIRECT_CHUNK 4096
+/* Private mappings that one chunk removes, unless the VM says otherwise. */
+#define ZAP_PRIVATE_CHUNK 512
+
+/* One chunk of two-phase removal in the mirror; see private.c. */
+int zap_private_chunk(struct fault_env *env, struct zap *zap);
+
+/*
+ * After the guest's end: gives every private page and table page back to the host, leaves before
+ * tables, lowest level first. Exclusive section. What the owner refuses is counted as leaked.
+ */
+void mirror_teardown(struct fault_env *env);
+
+#endif

@@ -1,0 +1,376 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * Operations that span rooms: slot update, conversion, holes, invalidation, zap-all. Each is a
+ * structural change in slots/ with the zap that it owes, in the right order; none walks a tree.
+ */
+#include "mmu/vm/vm.h"
+
+void update_enter(struct tpt_vm *vm)
+{
+	for (;;) {
+		section_exclusive_begin(&vm->base);
+		if (!vm->updating)
+			break;
+		section_exclusive_end(&vm->base);
+		vm->base.platform->relax(vm->base.platform_ctx);
+	}
+	vm->updating = true;
+}
+
+void update_end(struct tpt_vm *vm)
+{
+	vm->updating = false;
+	section_exclusive_end(&vm->base);
+}
+
+int update_begin(struct tpt_vm *vm)
+{
+	update_enter(vm);
+	if (!vm->torn_down && !vm_is_dead(&vm->base))
+		return 0;
+	update_end(vm);
+	return -ERR_IO;
+}
+
+int zap_all_chunks(struct tpt_vm *vm, struct zap *zap)
+{
+	int more;
+
+	while ((more = zap_chunk(&vm->env, zap)) > 0) {
+		/* Give way: faults elsewhere and other invalidations come in between. */
+		section_exclusive_end(&vm->base);
+		section_exclusive_begin(&vm->base);
+		if (vm_is_dead(&vm->base))
+			return -ERR_IO;
+	}
+	return more;
+}
+
+#define TREE_ALL (TREE_DIRECT_ALL | TREE_MIRROR_BIT)
+
+static unsigned int trees_of(const struct memslot *slot)
+{
+	return slot->as_id ? 1u << TREE_DIRECT_SMM : 1u << TREE_DIRECT | TREE_MIRROR_BIT;
+}
+
+void zap_direct_roots(struct tpt_vm *vm)
+{
+	roots_invalidate(&vm->trees, &vm->base.self, zap_trees(&vm->env, ZAP_CONTEXT));
+}
+
+/* KVM's zap-all-fast: counted, told, done. Exclusive section. */
+static void zap_all_fast(struct tpt_vm *vm)
+{
+	vm->nr_zap_all_fast++;
+	vm_event(&vm->base, &(struct tpt_event){.kind = TPT_EVENT_ZAP_ALL_FAST,
+						.vcpu = -1,
+						.generation = (uint32_t)vm->nr_zap_all_fast & 1});
+	zap_direct_roots(vm);
+}
+
+/* ---- memslots ---- */
+
+/* Everything that the slot maps goes, while faults on it are RETRY. */
+static int zap_slot(struct tpt_vm *vm, struct memslot *slot)
+{
+	struct zap zap = zap_make(&vm->env, ZAP_MEMSLOT, trees_of(slot), slot->base_gfn,
+				  slot->base_gfn + slot->npages);
+	int err = 0;
+
+	slot->invalid = true;
+	if (vm->flags & TPT_VM_SLOT_ZAP_ALL)
+		zap_all_fast(vm);
+	else
+		err = zap_all_chunks(vm, &zap);
+	if (err)
+		slot->invalid = false;
+	return err;
+}
+
+/* MMIO entries of a TD carry no generation that anybody checks: a new slot must remove them. */
+static int zap_mmio_under(struct tpt_vm *vm, const struct memslot *slot)
+{
+	struct zap zap = zap_make(&vm->env, ZAP_MMIO, trees_of(slot), slot->base_gfn,
+				  slot->base_gfn + slot->npages);
+
+	return vm->env.has_mirror ? zap_all_chunks(vm, &zap) : 0;
+}
+
+static int apply(struct tpt_vm *vm, struct slot_update *update)
+{
+	int err = 0;
+
+	if (update->change == SLOT_DELETE || update->change == SLOT_MOVE)
+		err = zap_slot(vm, update->old);
+	if (!err && (update->change == SLOT_CREATE || update->change == SLOT_MOVE))
+		err = zap_mmio_under(vm, update->new_);
+	return err;
+}
+
+int tpt_vm_set_memory_region(struct tpt_vm *vm, const struct tpt_memory_region *region)
+{
+	struct slot_update update;
+	uint64_t *generation;
+	int err;
+
+	err = update_begin(vm);
+	if (err)
+		return err;
+	err = slot_update_prepare(&vm->slots, region, &update);
+	if (err)
+		goto out;
+	err = apply(vm, &update);
+	if (err) {
+		slot_update_abort(&vm->slots, &update);
+		goto out;
+	}
+	slot_update_commit(&vm->slots, &update);
+	/* A generation that wraps would make stale MMIO entries look fresh. */
+	generation = &vm->slots.set[region->as_id].generation;
+	if (!(*generation & PTE_MMIO_GEN_MASK & ~1u) && update.change != SLOT_SAME)
+		zap_all_fast(vm);
+out:
+	update_end(vm);
+	return err;
+}
+
+/* ---- invalidation by the host ---- */
+
+/* Zaps what the slots of one address space map of [start, end). Their set may change in between. */
+static int64_t zap_hva(struct tpt_vm *vm, uint32_t as_id, tpt_hva start, tpt_hva end)
+{
+	const struct memslot_set *set = &vm->slots.set[as_id];
+	int64_t zapped = 0;
+	tpt_gfn gfn = 0;
+
+	for (;;) {
+		uint32_t i = slot_first_above(set, gfn);
+		struct tpt_gfn_range range;
+		struct zap zap;
+		int err;
+
+		if (i >= set->nr)
+			return zapped;
+		gfn = set->slot[i]->base_gfn + set->slot[i]->npages;
+		if (!slot_hva_range(set->slot[i], start, end, &range))
+			continue;
+		zap = zap_make(&vm->env, ZAP_NOTIFIER, trees_of(set->slot[i]), range.start,
+			       range.end);
+		err = zap_all_chunks(vm, &zap);
+		if (err)
+			return err;
+		zapped += (int64_t)zap.zapped;
+	}
+}
+
+int tpt_vm_invalidate_begin(struct tpt_vm *vm, tpt_hva start, tpt_hva end,
+			    struct tpt_invalidation *token)
+{
+	int64_t zapped = 0, n = 0;
+
+	if (start.a >= end.a || (start.a | end.a) & (TPT_PAGE_SIZE - 1)) {
+		vm_log(&vm->base, TPT_LOG_WARNING,
+		       "invalidation [%#lx, %#lx): must be whole pages, and not empty", start.a,
+		       end.a);
+		return -ERR_INVAL;
+	}
+	section_exclusive_begin(&vm->base);
+	if (vm->torn_down || vm_is_dead(&vm->base)) {
+		section_exclusive_end(&vm->base);
+		return -ERR_IO;
+	}
+	vm->nr_invalidations++;
+	vm_event(&vm->base,
+		 &(struct tpt_event){
+			 .kind = TPT_EVENT_UNMAP_HVA, .vcpu = -1, .start = start, .end = end});
+	*token = (struct tpt_invalidation){.start = start, .end = end};
+	inval_begin(&vm->slots, token);
+	for (uint32_t as_id = 0; as_id < vm->slots.address_spaces && n >= 0; as_id++) {
+		n = zap_hva(vm, as_id, start, end);
+		zapped += n;
+	}
+	if (n < 0)
+		inval_end(&vm->slots, token);
+	section_exclusive_end(&vm->base);
+	if (n < 0)
+		return (int)n;
+	return zapped > INT32_MAX ? INT32_MAX : (int)zapped;
+}
+
+void tpt_vm_invalidate_end(struct tpt_vm *vm, struct tpt_invalidation *token)
+{
+	section_exclusive_begin(&vm->base);
+	inval_end(&vm->slots, token);
+	section_exclusive_end(&vm->base);
+}
+
+/* ---- private memory ---- */
+
+/* Converts one range that has the other attribute: zap, then set. Faults on it are RETRY. */
+static int convert(struct tpt_vm *vm, struct tpt_gfn_range range, bool private_)
+{
+	struct zap zap = zap_make(&vm->env, private_ ? ZAP_TO_PRIVATE : ZAP_TO_SHARED, TREE_ALL,
+				  range.start, range.end);
+	int err;
+
+	inval_structural_begin(
+		&vm->slots,
+		&(struct inval_range){.kind = INVAL_GFN, .start = range.start, .end = range.end});
+	err = zap_all_chunks(vm, &zap);
+	if (!err)
+		err = attr_set(&vm->slots, range.start, range.end, private_);
+	inval_structural_end(&vm->slots);
+	return err;
+}
+
+int tpt_vm_set_private(struct tpt_vm *vm, tpt_gfn start, tpt_gfn end, bool private_, tpt_gfn *done)
+{
+	struct tpt_gfn_range range;
+	tpt_gfn pos = start;
+	int err;
+
+	if (!vm->env.private_memory || start >= end || end > 1ull << vm->trees.gfn_bits) {
+		vm_log(&vm->base, TPT_LOG_WARNING, "attributes of gfns [%#lx, %#lx): %s", start,
+		       end,
+		       vm->env.private_memory
+			       ? "must not be empty and must lie below the VM's width"
+			       : "the VM has no private memory");
+		return -ERR_INVAL;
+	}
+	err = update_begin(vm);
+	if (err)
+		return err;
+	while (!err && attr_next_change(&vm->slots, pos, end, private_, &range)) {
+		err = convert(vm, range, private_);
+		pos = err ? range.start : range.end;
+	}
+	update_end(vm);
+	if (done)
+		*done = err ? pos : end;
+	return err;
+}
+
+bool tpt_vm_is_private(struct tpt_vm *vm, tpt_gfn gfn)
+{
+	bool private_;
+
+	section_exclusive_begin(&vm->base);
+	private_ = attr_is_private(&vm->slots, gfn);
+	section_exclusive_end(&vm->base);
+	return private_;
+}
+
+int tpt_gmem_create(struct tpt_vm *vm, uint64_t bytes, const struct tpt_gmem_ops *ops, void *ctx,
+		    struct tpt_gmem **gmem)
+{
+	int err = update_begin(vm);
+
+	if (err)
+		return err;
+	err = gmem_create(&vm->slots, bytes, ops, ctx, gmem);
+	update_end(vm);
+	return err;
+}
+
+int tpt_gmem_destroy(struct tpt_gmem *gmem)
+{
+	struct tpt_vm *vm = gmem->base->vm;
+	int err;
+
+	update_enter(vm);
+	/* A fault in its gap may still be asking it for a page; it holds no section meanwhile. */
+	for (struct actor *a = vm->base.actors; a && !gmem->bound; a = a->next)
+		while (atomic_load(&a->asking) == gmem)
+			vm->base.platform->relax(vm->base.platform_ctx);
+	err = gmem_destroy(&vm->slots, gmem);
+	update_end(vm);
+	return err;
+}
+
+/* Removes private entries over pages [start, end) of the gmem from every slot bound to it. */
+static int zap_hole(struct tpt_vm *vm, struct tpt_gmem *gmem, uint64_t start, uint64_t end)
+{
+	int err = 0;
+
+	/* Bindings stay as they are: structural operations are one at a time. */
+	for (struct memslot *slot = gmem->bound; slot && !err; slot = slot->gmem_next) {
+		struct tpt_gfn_range range;
+		struct zap zap;
+
+		if (!slot_gmem_range(slot, start, end, &range))
+			continue;
+		zap = zap_make(&vm->env, ZAP_GMEM_HOLE, TREE_ALL, range.start, range.end);
+		err = zap_all_chunks(vm, &zap);
+	}
+	return err;
+}
+
+int tpt_gmem_punch_hole(struct tpt_gmem *gmem, uint64_t offset, uint64_t len)
+{
+	struct tpt_vm *vm = gmem->base->vm;
+	uint64_t start = offset >> TPT_PAGE_SHIFT, end = (offset + len) >> TPT_PAGE_SHIFT;
+	int err;
+
+	if ((offset | len) & (TPT_PAGE_SIZE - 1) || !len || offset + len < offset ||
+	    end > gmem->npages) {
+		vm_log(&vm->base, TPT_LOG_WARNING,
+		       "hole at %#lx of %#lx bytes: must be whole pages of a gmem of %#lx", offset,
+		       len, gmem->npages << TPT_PAGE_SHIFT);
+		return -ERR_INVAL;
+	}
+	err = update_begin(vm);
+	if (err)
+		return err;
+	inval_structural_begin(
+		&vm->slots, &(struct inval_range){
+				    .kind = INVAL_GMEM, .gmem = gmem, .start = start, .end = end});
+	err = zap_hole(vm, gmem, start, end);
+	if (!err && gmem->ops->free_range)
+		gmem->ops->free_range(gmem->ctx, start, end);
+	inval_structural_end(&vm->slots);
+	update_end(vm);
+	return err;
+}
+
+/* ---- the rest of who may zap what ---- */
+
+int tpt_vm_zap_all_fast(struct tpt_vm *vm)
+{
+	int err = update_begin(vm);
+
+	if (err)
+		return err;
+	zap_all_fast(vm);
+	update_end(vm);
+	return 0;
+}
+
+int tpt_vm_apicv_changed(struct tpt_vm *vm, tpt_gfn gfn)
+{
+	struct zap zap = zap_make(&vm->env, ZAP_APICV, TREE_ALL, gfn, gfn + 1);
+	int err = update_begin(vm);
+
+	if (err)
+		return err;
+	err = zap_all_chunks(vm, &zap);
+	update_end(vm);
+	return err;
+}
+
+int tpt_vm_set_noncoherent_dma(struct tpt_vm *vm, bool attached)
+{
+	struct zap zap =
+		zap_make(&vm->env, ZAP_NONCOHERENT, TREE_ALL, 0, 1ull << vm->trees.gfn_bits);
+	int err = update_begin(vm);
+
+	if (err)
+		return err;
+	/* Memory types depend on it only where the guest's PAT is ignored without such a device. */
+	if (vm->env.noncoherent_dma != attached) {
+		vm->env.noncoherent_dma = attached;
+		if (vm->env.ignore_guest_pat)
+			err = zap_all_chunks(vm, &zap);
+	}
+	update_end(vm);
+	return err;
+}

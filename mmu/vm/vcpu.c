@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/* A vCPU: its making and end, its roots, and the door to fault/. Decides nothing about a fault. */
+#include "mmu/vm/vm.h"
+
+int tpt_vcpu_create(struct tpt_vm *vm, uint32_t id, struct tpt_vcpu **out)
+{
+	struct tpt_vcpu *vcpu, *other;
+	int err = 0;
+
+	if (!vm || !out || id > INT32_MAX)
+		return -ERR_INVAL;
+	vcpu = mem_alloc(&vm->base, sizeof(*vcpu));
+	if (!vcpu)
+		return -ERR_NOMEM;
+	actor_init(&vm->base, &vcpu->fault.actor, (int32_t)id);
+	vcpu->fault.env = &vm->env;
+	vcpu->vm = vm;
+	vcpu->id = id;
+
+	section_exclusive_begin(&vm->base);
+	for (other = vm->vcpus; other; other = other->next)
+		if (other->id == id)
+			err = -ERR_EXIST;
+	if (vm->torn_down || vm_is_dead(&vm->base))
+		err = -ERR_IO;
+	if (!err) {
+		vcpu->next = vm->vcpus;
+		vm->vcpus = vcpu;
+		actor_add(&vcpu->fault.actor);
+	}
+	section_exclusive_end(&vm->base);
+
+	if (err)
+		mem_free(&vm->base, vcpu, sizeof(*vcpu));
+	else
+		*out = vcpu;
+	return err;
+}
+
+void tpt_vcpu_destroy(struct tpt_vcpu *vcpu)
+{
+	struct tpt_vm *vm = vcpu->vm;
+	struct tpt_vcpu **link = &vm->vcpus;
+
+	tables_drop(&vm->trees, &vcpu->fault.actor);
+	section_exclusive_begin(&vm->base);
+	while (*link != vcpu)
+		link = &(*link)->next;
+	*link = vcpu->next;
+	actor_remove(&vcpu->fault.actor);
+	section_exclusive_end(&vm->base);
+	mem_free(&vm->base, vcpu, sizeof(*vcpu));
+}
+
+static enum tree_id direct_tree(const struct tpt_vcpu *vcpu)
+{
+	return vcpu->fault.smm ? TREE_DIRECT_SMM : TREE_DIRECT;
+}
+
+/* Makes the roots that the vCPU needs. Its caches were filled. */
+static int make_roots(struct tpt_vcpu *vcpu)
+{
+	struct tpt_vm *vm = vcpu->vm;
+	struct actor *actor = &vcpu->fault.actor;
+	int err = 0;
+
+	section_exclusive_begin(&vm->base);
+	if (vm->torn_down || vm_is_dead(&vm->base)) {
+		err = -ERR_IO;
+	} else {
+		if (vm->env.has_mirror)
+			root_make(&vm->trees, actor, TREE_MIRROR);
+		root_make(&vm->trees, actor, direct_tree(vcpu));
+		vcpu->fault.root_generation = atomic_load(&vm->trees.generation);
+		vcpu->fault.loaded = true;
+		vcpu->direct_root = vm->trees.root[direct_tree(vcpu)]->hpa;
+		vcpu->mirror_root =
+			vm->env.has_mirror ? vm->trees.root[TREE_MIRROR]->hpa : (tpt_hpa){0};
+	}
+	section_exclusive_end(&vm->base);
+	return err;
+}
+
+int tpt_vcpu_load_roots(struct tpt_vcpu *vcpu, struct tpt_roots *roots)
+{
+	struct tpt_vm *vm = vcpu->vm;
+	uint32_t generation = atomic_load_explicit(&vm->trees.generation, memory_order_acquire);
+	int err;
+
+	if (!vcpu->fault.loaded || vcpu->fault.root_generation != generation) {
+		/* A root for each tree, and then one fault's worth: the first fault follows at
+		 * once. */
+		err = tables_topup(&vm->trees, &vcpu->fault.actor, vm->env.has_mirror);
+		if (!err)
+			err = make_roots(vcpu);
+		if (err)
+			return err;
+	}
+	*roots = (struct tpt_roots){.direct = vcpu->direct_root,
+				    .mirror = vcpu->mirror_root,
+				    .levels = vm->trees.levels,
+				    .generation = vcpu->fault.root_generation};
+	return 0;
+}
+
+int tpt_vcpu_set_smm(struct tpt_vcpu *vcpu, bool smm)
+{
+	if (smm && vcpu->vm->slots.address_spaces < 2)
+		return -ERR_INVAL;
+	if (vcpu->fault.smm != smm) {
+		vcpu->fault.smm = smm;
+		vcpu->fault.loaded = false;
+	}
+	return 0;
+}
+
+void tpt_vcpu_reset_context(struct tpt_vcpu *vcpu)
+{
+	vcpu->fault.loaded = false;
+}
+
+/* Counts how a fault ended. */
+static int count_outcome(struct fault_vcpu *vcpu, const struct tpt_fault *fault, int ret)
+{
+	static const uint8_t counter[] = {
+		[TPT_RET_PF_RETRY] = COUNT_PF_RETRY,
+		[TPT_RET_PF_EMULATE] = COUNT_PF_EMULATE,
+		[TPT_RET_PF_FIXED] = COUNT_PF_FIXED,
+		[TPT_RET_PF_SPURIOUS] = COUNT_PF_SPURIOUS,
+		[TPT_RET_PF_WRITE_PROTECTED] = COUNT_PF_EMULATE,
+	};
+
+	if (!fault->prefetch)
+		count_add(&vcpu->actor, COUNT_PF_TAKEN, 1);
+	count_add(&vcpu->actor, ret < 0 ? COUNT_PF_ERROR : counter[ret], 1);
+	return ret;
+}
+
+int tpt_vcpu_fault(struct tpt_vcpu *vcpu, struct tpt_fault *fault)
+{
+	struct fault_vcpu *f = &vcpu->fault;
+	int ret;
+
+	vm_event(&vcpu->vm->base, &(struct tpt_event){.kind = TPT_EVENT_PAGE_FAULT,
+						      .vcpu = f->actor.vcpu,
+						      .as_id = fault_as_id(f),
+						      .gpa = fault->gpa,
+						      .gfn = fault->gpa.a >> TPT_PAGE_SHIFT,
+						      .error_code = fault->error_code});
+	ret = fault_handle(f, fault);
+	return count_outcome(f, fault, ret);
+}
+
+const struct tpt_exit *tpt_vcpu_exit(const struct tpt_vcpu *vcpu)
+{
+	return &vcpu->fault.exit;
+}
+
+uint64_t tpt_pferr_from_ept(uint64_t qualification)
+{
+	uint64_t code = qualification & 1 ? TPT_PFERR_USER : 0;
+
+	/* SDM vol. 3, "Exit Qualification for EPT Violations": bits 1 and 2 the access, 5:3 what
+	 * the entries allowed, 7 GLA valid, 8 final translation rather than a guest table. */
+	if (qualification & 1 << 1)
+		code |= TPT_PFERR_WRITE;
+	if (qualification & 1 << 2)
+		code |= TPT_PFERR_FETCH;
+	if (qualification & 7 << 3)
+		code |= TPT_PFERR_PRESENT;
+	if (qualification & 1 << 7)
+		code |= qualification & 1 << 8 ? TPT_PFERR_GUEST_FINAL : TPT_PFERR_GUEST_PAGE;
+	return code;
+}
+
+uint64_t tpt_pferr_from_npf(uint64_t exitinfo1)
+{
+	/* APM vol. 2, "Nested Page Faults": the low five bits are a #PF error code's. */
+	return exitinfo1 & (TPT_PFERR_PRESENT | TPT_PFERR_WRITE | TPT_PFERR_USER | TPT_PFERR_RSVD |
+			    TPT_PFERR_FETCH | TPT_PFERR_GUEST_FINAL | TPT_PFERR_GUEST_PAGE);
+}

@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/* A VM's making and end, its vCPUs and their roots. Never handles a fault. */
+#include "mmu/vm/vm.h"
+
+/* ---- configuration ---- */
+
+struct rule {
+	bool broken;
+	const char *text;
+};
+
+static bool platform_is_whole(const struct tpt_platform *p)
+{
+	return p && p->size == sizeof(*p) && p->page_alloc && p->page_free && p->page_ptr &&
+	       p->page_record && p->mem_alloc && p->mem_free && p->read_lock && p->read_unlock &&
+	       p->defer && p->barrier && p->lock && p->unlock && p->relax && p->flush && p->kick &&
+	       p->hold;
+}
+
+static bool external_is_whole(const struct tpt_external_ops *o)
+{
+	return o->size == sizeof(*o) && o->link && o->map && o->block && o->unblock && o->track &&
+	       o->remove && o->release && o->reclaim_leaf && o->free_table;
+}
+
+/* Index bits of a tree end below the shared bit, and the tree must reach it. */
+static bool shared_bit_fits(const struct tpt_vm_config *c)
+{
+	return !c->shared_bit || (c->shared_bit >= 32 && c->shared_bit < c->guest_maxphyaddr);
+}
+
+static bool tree_covers_guest(const struct tpt_vm_config *c)
+{
+	return c->guest_maxphyaddr <= TPT_PAGE_SHIFT + 9 * c->levels;
+}
+
+static int config_check(const struct tpt_vm_config *c)
+{
+	const struct rule rules[] = {
+		{c->format != TPT_FORMAT_EPT && c->format != TPT_FORMAT_NPT, "format: EPT or NPT"},
+		{c->flags >> 5, "flags: unknown bits"},
+		{c->levels != 4 && c->levels != 5, "levels: 4 or 5"},
+		{c->maxphyaddr < 32 || c->maxphyaddr > 52, "maxphyaddr: 32 to 52"},
+		{c->guest_maxphyaddr < 32 || c->guest_maxphyaddr > 52,
+		 "guest_maxphyaddr: 32 to 52"},
+		{!tree_covers_guest(c), "guest_maxphyaddr: the levels do not reach that far"},
+		{!shared_bit_fits(c), "shared_bit: 0, or 32 to guest_maxphyaddr - 1"},
+		{c->address_spaces != 1 && c->address_spaces != 2, "address_spaces: 1 or 2"},
+		{c->max_leaf_level < 1 || c->max_leaf_level > TPT_LEVEL_MAX_LEAF,
+		 "max_leaf_level: 4K to 1G"},
+		{c->max_private_level != TPT_LEVEL_4K,
+		 "max_private_level: 4K; larger ones need a split of the external table"},
+		{!c->backing || c->backing->size != sizeof(*c->backing) || !c->backing->lookup,
+		 "backing: a whole table of this version"},
+		{c->external && !external_is_whole(c->external),
+		 "external: a whole table of this version"},
+		{c->external && (!c->shared_bit || c->format != TPT_FORMAT_EPT ||
+				 !(c->flags & TPT_VM_SELF_SNOOP) || c->address_spaces != 1),
+		 "external: needs EPT, a shared bit, self-snoop and one address space"},
+		{c->external && (c->flags & (TPT_VM_SLOT_ZAP_ALL | TPT_VM_IGNORE_GUEST_PAT)),
+		 "external: neither SLOT_ZAP_ALL nor IGNORE_GUEST_PAT"},
+		{!c->external && c->shared_bit, "shared_bit: needs an external table"},
+		{c->external && (c->flags & TPT_VM_SW_PROTECTED),
+		 "SW_PROTECTED: without external table"},
+		{(c->flags & TPT_VM_SW_PROTECTED) && c->address_spaces != 1,
+		 "private memory: one address space"},
+	};
+
+	if (!platform_is_whole(c->platform))
+		return -ERR_INVAL;
+	for (size_t i = 0; i < sizeof(rules) / sizeof(rules[0]); i++) {
+		if (rules[i].broken) {
+			if (c->platform->log)
+				c->platform->log(c->platform_ctx, TPT_LOG_ERROR, rules[i].text);
+			return -ERR_INVAL;
+		}
+	}
+	return 0;
+}
+
+static void init_trees(struct tpt_vm *vm, const struct tpt_vm_config *c)
+{
+	struct trees *t = &vm->trees;
+	const struct pte_options options = {
+		.maxphyaddr = c->maxphyaddr,
+		.td = c->external,
+		.no_mmio_caching = c->flags & TPT_VM_NO_MMIO_CACHING,
+	};
+
+	trees_init(t, &vm->base);
+	pte_format_init(&t->format, c->format, &options);
+	t->levels = c->levels;
+	t->gfn_bits = (c->shared_bit ? c->shared_bit : c->guest_maxphyaddr) - TPT_PAGE_SHIFT;
+	t->shared_gfn = c->shared_bit ? 1ull << (c->shared_bit - TPT_PAGE_SHIFT) : 0;
+	t->mirror.ops = c->external;
+	t->mirror.ctx = c->external_ctx;
+}
+
+static void init_env(struct tpt_vm *vm, const struct tpt_vm_config *c)
+{
+	vm->env = (struct fault_env){
+		.base = &vm->base,
+		.trees = &vm->trees,
+		.slots = &vm->slots,
+		.backing = c->backing,
+		.backing_ctx = c->backing_ctx,
+		.gpa_bits = c->guest_maxphyaddr,
+		.shared_gfn = vm->trees.shared_gfn,
+		.has_mirror = c->external,
+		.private_memory = c->external || (c->flags & TPT_VM_SW_PROTECTED),
+		.ignore_guest_pat = c->flags & TPT_VM_IGNORE_GUEST_PAT,
+		.max_leaf_level = (enum tpt_level)c->max_leaf_level,
+		.max_private_level = (enum tpt_level)c->max_private_level,
+		.zap_chunk = c->zap_chunk,
+	};
+}
+
+int tpt_vm_create(const struct tpt_vm_config *config, struct tpt_vm **out)
+{
+	struct tpt_vm *vm;
+	int err;
+
+	if (!config || !out || config->size != sizeof(*config))
+		return -ERR_INVAL;
+	err = config_check(config);
+	if (err)
+		return err;
+	vm = config->platform->mem_alloc(config->platform_ctx, sizeof(*vm));
+	if (!vm)
+		return -ERR_NOMEM;
+
+	base_init(&vm->base, config->platform, config->platform_ctx);
+	vm->base.vm = vm;
+	vm->base.event = config->event;
+	vm->base.event_ctx = config->event_ctx;
+	vm->flags = config->flags;
+	init_trees(vm, config);
+	init_env(vm, config);
+	err = slots_init(&vm->slots, &vm->base, config->address_spaces,
+			 vm->trees.gfn_bits + TPT_PAGE_SHIFT, vm->env.private_memory);
+	if (err) {
+		mem_free(&vm->base, vm, sizeof(*vm));
+		return err;
+	}
+	*out = vm;
+	return 0;
+}
+
+/* ---- the end ---- */
+
+/* Pages that the owner of the external table holds: what is lost if it keeps them. */
+static int64_t external_pages(const struct tpt_vm *vm)
+{
+	int64_t pages = trees_count(&vm->trees, count_tree(TPT_TREE_MIRROR, COUNT_TREE_TABLE));
+
+	/* The root has no twin. */
+	if (vm->trees.root[TREE_MIRROR])
+		pages--;
+	for (unsigned int level = TPT_LEVEL_4K; level <= TPT_LEVEL_MAX_LEAF; level++)
+		pages += trees_count(&vm->trees, count_tree(TPT_TREE_MIRROR, level)) *
+			 (int64_t)tpt_level_pages(level);
+	return pages;
+}
+
+int tpt_vm_teardown(struct tpt_vm *vm)
+{
+	struct actor *self = &vm->base.self;
+	int err = 0;
+
+	update_enter(vm);
+	if (!vm->torn_down) {
+		vm->torn_down = true;
+		if (vm->trees.mirror.ops) {
+			err = mirror_release(&vm->trees.mirror, self);
+			if (err)
+				count_add(self, COUNT_LEAKED, external_pages(vm));
+			mirror_teardown(&vm->env);
+		}
+		zap_direct_roots(vm);
+	}
+	update_end(vm);
+	return err;
+}
+
+void tpt_vm_destroy(struct tpt_vm *vm)
+{
+	struct vm_base *base = &vm->base;
+
+	tpt_vm_teardown(vm);
+	while (vm->vcpus)
+		tpt_vcpu_destroy(vm->vcpus);
+	wait_deferred(vm);
+	tables_drop(&vm->trees, &base->self);
+	slots_destroy(&vm->slots);
+	mem_free(base, vm, sizeof(*vm));
+}
+
+void wait_deferred(struct tpt_vm *vm)
+{
+	/* Each round frees one level of what was detached. */
+	while (atomic_load_explicit(&vm->base.pages_deferred, memory_order_acquire))
+		vm->base.platform->barrier(vm->base.platform_ctx);
+}

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The VM and its vCPUs: who owns which room's state, and every operation that spans rooms. Knows
+ * no entry word and makes no external call by itself.
+ */
+#ifndef MMU_VM_H
+#define MMU_VM_H
+
+#include <triptych/stats.h>
+#include <triptych/vm.h>
+
+#include "mmu/range/range.h"
+
+struct tpt_vm {
+	struct vm_base base;
+	struct trees trees;
+	struct slots slots;
+	struct fault_env env;
+	uint32_t flags; /* TPT_VM_* */
+	bool updating;	/* exclusive section: a structural operation is between two chunks */
+	bool torn_down;
+	struct tpt_vcpu *vcpus;
+	uint64_t nr_invalidations, nr_zap_all_fast;
+};
+
+struct tpt_vcpu {
+	struct fault_vcpu fault;
+	struct tpt_vm *vm;
+	uint32_t id;
+	tpt_hpa direct_root, mirror_root; /* as last loaded */
+	struct tpt_vcpu *next;
+};
+
+/*
+ * Structural operations (slots, conversions, holes, teardown) are one at a time, also while one of
+ * them has left the exclusive section between two chunks. begin() enters the section; -ERR_IO: the
+ * VM is dead or torn down, nothing is entered.
+ */
+int update_begin(struct tpt_vm *vm);
+/* The same for the VM's end: enters whatever state the VM is in. */
+void update_enter(struct tpt_vm *vm);
+void update_end(struct tpt_vm *vm);
+
+/* Runs a zap to its end, giving way between chunks. Exclusive section, left and entered again. */
+int zap_all_chunks(struct tpt_vm *vm, struct zap *zap);
+
+/* Invalidates every direct root. Exclusive section. */
+void zap_direct_roots(struct tpt_vm *vm);
+
+/* Waits until every detached table is freed. No section. */
+void wait_deferred(struct tpt_vm *vm);
+
+#endif
