@@ -285,8 +285,8 @@ static void walk_private(struct machine_cpu *cpu, const struct space *space, uns
 	out->level = walk.level + 1;
 	if (!walk.present || need & ~(unsigned int)walk.rwx) {
 		ept_format.fault(&machine->config, kind, false,
-				 walk.present ? MACHINE_ENTRY_LEAF : MACHINE_ENTRY_NONE, walk.rwx,
-				 out);
+				 walk.present ? MACHINE_ENTRY_LEAF : MACHINE_ENTRY_NONE,
+				 walk.present ? walk.rwx : 0, out);
 		return;
 	}
 	leaf = cached_make(space, out->gpa, walk.level + 1, false, walk.hpa);
@@ -347,7 +347,7 @@ static bool vm_space(struct machine_cpu *cpu, struct space *space, unsigned int 
 	return false;
 }
 
-/* What @out->gpa is translated by. False: out->outcome tells why by nothing. */
+/* What @out->gpa is translated by. False: it cannot be, and *out says why. */
 static bool find_space(struct machine_cpu *cpu, struct space *space, unsigned int kind,
 		       struct machine_result *out)
 {

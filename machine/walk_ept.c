@@ -124,11 +124,9 @@ static void ept_fault(const struct machine_config *config, unsigned int kind, bo
 	q |= need & RIGHT_W ? QUAL_WRITE : 0;
 	q |= need & RIGHT_X ? QUAL_FETCH : 0;
 	/* Bits 5:3 are the AND over all entries, and so 0 where one is not present. */
-	if (end == MACHINE_ENTRY_LEAF) {
-		q |= rights & RIGHT_R ? QUAL_READ << QUAL_RIGHTS_SHIFT : 0;
-		q |= rights & RIGHT_W ? QUAL_WRITE << QUAL_RIGHTS_SHIFT : 0;
-		q |= rights & RIGHT_X ? QUAL_FETCH << QUAL_RIGHTS_SHIFT : 0;
-	}
+	q |= rights & RIGHT_R ? QUAL_READ << QUAL_RIGHTS_SHIFT : 0;
+	q |= rights & RIGHT_W ? QUAL_WRITE << QUAL_RIGHTS_SHIFT : 0;
+	q |= rights & RIGHT_X ? QUAL_FETCH << QUAL_RIGHTS_SHIFT : 0;
 	if (!(kind & MACHINE_NO_LINEAR)) {
 		q |= QUAL_LINEAR_VALID;
 		q |= kind & MACHINE_GUEST_WALK ? 0 : QUAL_LINEAR_ACCESS;
