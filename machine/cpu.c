@@ -163,7 +163,7 @@ static bool walk_mark(struct walker *w, struct visit *v)
 {
 	const struct format *format = w->space->format;
 	struct machine_counters *counters = &w->cpu->counters;
-	uint64_t want = v->entry | format->accessed;
+	uint64_t want = v->entry | format->accessed, seen = v->entry;
 
 	if (!w->space->ad)
 		return true;
@@ -171,8 +171,8 @@ static bool walk_mark(struct walker *w, struct visit *v)
 		want |= format->dirty;
 	if (want == v->entry)
 		return true;
-	if (!__atomic_compare_exchange_n(v->ptr, &(uint64_t){v->entry}, want, false,
-					 __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
+	if (!__atomic_compare_exchange_n(v->ptr, &seen, want, false, __ATOMIC_SEQ_CST,
+					 __ATOMIC_SEQ_CST)) {
 		counters->ad_races++;
 		return false;
 	}

@@ -43,7 +43,7 @@ static void look(const struct machine *machine, const struct space *space, uint6
 int machine_walk(const struct machine *machine, const struct machine_root *root, uint64_t gpa,
 		 struct machine_walk *walk)
 {
-	struct machine_step *step = NULL;
+	struct machine_step *step = walk->steps;
 	struct space space;
 	uint64_t table;
 	int ret = root_space(machine, root, &space);
