@@ -266,12 +266,13 @@ static void walk_private(struct machine_cpu *cpu, const struct space *space, uns
 	struct machine *machine = cpu->machine;
 	unsigned int need = ept_format.need(kind, false);
 	struct tdx_port_walk walk = {0};
-	struct cached leaf, *table;
+	struct cached leaf;
 	uint64_t now;
 
 	cpu->counters.walks++;
 	for (unsigned int level = 2; level <= space->levels; level++) {
-		table = tlb_find(&cpu->tlb, space->id, out->gpa, level, true);
+		struct cached *table = tlb_find(&cpu->tlb, space->id, out->gpa, level, true);
+
 		if (table)
 			judge_use(cpu, table, out->gpa);
 	}
@@ -536,13 +537,12 @@ static void copy_bytes(uint8_t *guest, uint8_t *buf, size_t len, bool write)
 static void access_bytes(struct machine_cpu *cpu, uint64_t gpa, uint8_t *buf, size_t len,
 			 bool write, struct machine_result *out)
 {
-	uint8_t *guest;
-
 	if (!access_begin(cpu, gpa, out))
 		return;
 	access_locked(cpu, gpa, write ? MACHINE_WRITE : MACHINE_READ, out);
 	if (out->outcome == MACHINE_OK) {
-		guest = machine_mem_ptr(cpu->machine, out->hpa);
+		uint8_t *guest = machine_mem_ptr(cpu->machine, out->hpa);
+
 		if (guest)
 			copy_bytes(guest, buf, len, write);
 		else

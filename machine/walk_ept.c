@@ -84,8 +84,8 @@ static void ept_decode(const struct machine_config *config, uint64_t entry, unsi
 	*out = (struct decoded){.kind = MACHINE_ENTRY_NONE};
 	if (!(entry & EPT_RWX))
 		return;
-	out->rights = RIGHT_U | (entry & EPT_R ? RIGHT_R : 0) | (entry & EPT_W ? RIGHT_W : 0) |
-		      (entry & EPT_X ? RIGHT_X : 0);
+	out->rights = RIGHT_U | ((entry & EPT_R) ? RIGHT_R : 0) | ((entry & EPT_W) ? RIGHT_W : 0) |
+		      ((entry & EPT_X) ? RIGHT_X : 0);
 	out->target = entry & ADDRESS_MASK;
 	out->kind = leaf ? MACHINE_ENTRY_LEAF : MACHINE_ENTRY_TABLE;
 	if (ept_misconfigured(config, entry, level, leaf))
@@ -120,16 +120,16 @@ static void ept_fault(const struct machine_config *config, unsigned int kind, bo
 	if (end == MACHINE_ENTRY_BAD)
 		return;
 	out->outcome = MACHINE_EPT_VIOLATION;
-	q |= need & RIGHT_R ? QUAL_READ : 0;
-	q |= need & RIGHT_W ? QUAL_WRITE : 0;
-	q |= need & RIGHT_X ? QUAL_FETCH : 0;
+	q |= (need & RIGHT_R) ? QUAL_READ : 0;
+	q |= (need & RIGHT_W) ? QUAL_WRITE : 0;
+	q |= (need & RIGHT_X) ? QUAL_FETCH : 0;
 	/* Bits 5:3 are the AND over all entries, and so 0 where one is not present. */
-	q |= rights & RIGHT_R ? QUAL_READ << QUAL_RIGHTS_SHIFT : 0;
-	q |= rights & RIGHT_W ? QUAL_WRITE << QUAL_RIGHTS_SHIFT : 0;
-	q |= rights & RIGHT_X ? QUAL_FETCH << QUAL_RIGHTS_SHIFT : 0;
+	q |= (rights & RIGHT_R) ? QUAL_READ << QUAL_RIGHTS_SHIFT : 0;
+	q |= (rights & RIGHT_W) ? QUAL_WRITE << QUAL_RIGHTS_SHIFT : 0;
+	q |= (rights & RIGHT_X) ? QUAL_FETCH << QUAL_RIGHTS_SHIFT : 0;
 	if (!(kind & MACHINE_NO_LINEAR)) {
 		q |= QUAL_LINEAR_VALID;
-		q |= kind & MACHINE_GUEST_WALK ? 0 : QUAL_LINEAR_ACCESS;
+		q |= (kind & MACHINE_GUEST_WALK) ? 0 : QUAL_LINEAR_ACCESS;
 	}
 	out->error = q;
 }

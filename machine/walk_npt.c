@@ -69,15 +69,15 @@ static void npt_decode(const struct machine_config *config, uint64_t entry, unsi
 	*out = (struct decoded){.kind = MACHINE_ENTRY_NONE};
 	if (!(entry & NPT_P))
 		return;
-	out->rights = RIGHT_R | (entry & NPT_W ? RIGHT_W : 0) | (entry & NPT_U ? RIGHT_U : 0) |
-		      (entry & NPT_NX ? 0 : RIGHT_X);
+	out->rights = RIGHT_R | ((entry & NPT_W) ? RIGHT_W : 0) | ((entry & NPT_U) ? RIGHT_U : 0) |
+		      ((entry & NPT_NX) ? 0 : RIGHT_X);
 	out->target = entry & ADDRESS_MASK;
 	out->kind = leaf ? MACHINE_ENTRY_LEAF : MACHINE_ENTRY_TABLE;
 	if (entry & npt_reserved(config, level, leaf))
 		out->kind = MACHINE_ENTRY_BAD;
 	if (!leaf)
 		return;
-	out->memtype = (entry >> 3 & 3) | (entry & pat ? 4 : 0);
+	out->memtype = (entry >> 3 & 3) | ((entry & pat) ? 4 : 0);
 	if (level > 1)
 		out->target &= ~NPT_PAT_BIG;
 }
@@ -88,7 +88,7 @@ static unsigned int npt_need(unsigned int kind, bool ad)
 	unsigned int need = RIGHT_U | (kind & (RIGHT_R | RIGHT_W | RIGHT_X));
 
 	(void)ad;
-	return kind & MACHINE_GUEST_WALK ? need | RIGHT_W : need;
+	return (kind & MACHINE_GUEST_WALK) ? need | RIGHT_W : need;
 }
 
 static void npt_fault(const struct machine_config *config, unsigned int kind, bool ad,
@@ -98,7 +98,7 @@ static void npt_fault(const struct machine_config *config, unsigned int kind, bo
 
 	(void)rights;
 	out->outcome = MACHINE_NPF;
-	out->error = NPF_U | (kind & MACHINE_GUEST_WALK ? NPF_WALK : NPF_FINAL);
+	out->error = NPF_U | ((kind & MACHINE_GUEST_WALK) ? NPF_WALK : NPF_FINAL);
 	if (end != MACHINE_ENTRY_NONE)
 		out->error |= NPF_P;
 	if (end == MACHINE_ENTRY_BAD)
