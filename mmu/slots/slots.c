@@ -38,6 +38,7 @@ int slots_init(struct slots *slots, struct vm_base *base, uint32_t address_space
 	slots->nr_private_ranges = 0;
 	slots->gmems = NULL;
 	slots->in_progress = NULL;
+	slots->has_structural = false;
 	slots->nr_ended = 0;
 
 	for (uint32_t i = 0; i < MAX_ADDRESS_SPACES; i++) {

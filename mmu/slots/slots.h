@@ -213,7 +213,10 @@ bool slots_invalidating(const struct slots *slots, const struct memslot *slot, t
 void inval_begin(struct slots *slots, struct tpt_invalidation *token);
 /* It ends. A token that isn't in progress is logged and changes nothing. Exclusive. */
 void inval_end(struct slots *slots, struct tpt_invalidation *token);
-/* A conversion or a hole begins and ends; the exclusive section may be left in between. Exclusive. */
+/*
+ * A conversion or a hole begins and ends; the exclusive section may be left in between. One at a
+ * time: a second begin before the end is not allowed. Exclusive.
+ */
 void inval_structural_begin(struct slots *slots, const struct inval_range *range);
 void inval_structural_end(struct slots *slots);
 /* Something was invalidated within one exclusive section: begun and ended. Exclusive. */

@@ -166,6 +166,44 @@ static void converted_frames_stop_both_kinds(void **state)
 	}
 }
 
+static void a_conversion_stops_faults_from_its_beginning_to_its_end(void **state)
+{
+	struct scene *s = *state;
+	struct slots *slots = &s->w->slots;
+	struct slots_snapshot then;
+
+	inval_structural_begin(
+		slots, &(struct inval_range){.kind = INVAL_GFN, .start = 0x1010, .end = 0x1020});
+	then = slots_snapshot(slots, 0);
+	for (int private_ = 0; private_ < 2; private_++) {
+		assert_true(retry(s, &then, 0x101f, 1, private_));
+		assert_true(slots_invalidating(slots, s->slot, 0x101f, 1, private_));
+		assert_false(retry(s, &then, 0x1020, 1, private_));
+		assert_false(slots_invalidating(slots, s->slot, 0x1020, 1, private_));
+	}
+	inval_structural_end(slots);
+	assert_false(slots_invalidating(slots, s->slot, 0x101f, 1, true));
+	assert_true(retry(s, &then, 0x101f, 1, true));
+	assert_false(retry(s, &then, 0x1020, 1, true));
+	then = slots_snapshot(slots, 0);
+	assert_false(retry(s, &then, 0x101f, 1, true));
+}
+
+static void a_hole_on_its_way_stops_private_faults_only(void **state)
+{
+	struct scene *s = *state;
+	struct slots_snapshot then = slots_snapshot(&s->w->slots, 0);
+
+	inval_structural_begin(&s->w->slots, &(struct inval_range){.kind = INVAL_GMEM,
+								   .gmem = s->gmem,
+								   .start = 0x110,
+								   .end = 0x111});
+	assert_true(retry(s, &then, 0x1010, 1, true));
+	assert_false(retry(s, &then, 0x1011, 1, true));
+	assert_false(retry(s, &then, 0x1010, 1, false));
+	inval_structural_end(&s->w->slots);
+}
+
 static void a_change_of_the_slots_stops_faults_of_that_address_space(void **state)
 {
 	struct scene *s = *state;
@@ -283,6 +321,7 @@ static bool brute_retry(const struct history *h, const struct tpt_gmem *gmem, ui
 struct actors {
 	struct tpt_invalidation token[ACTIVE];
 	struct record *of[ACTIVE]; /* NULL: the token is free */
+	struct record *structural; /* under way, or NULL */
 	struct slots_snapshot then[FAULTS];
 	uint64_t since[FAULTS];
 };
@@ -294,7 +333,14 @@ static void random_invalidation(struct scene *s, struct rng *rng, struct history
 	uint64_t i = rng_below(rng, ACTIVE), start = rng_below(rng, 0x1000);
 	uint64_t end = start + 1 + rng_below(rng, 0x40);
 	struct record *r = &h->record[h->nr];
+	struct inval_range range;
 
+	if (a->structural && !rng_below(rng, 3)) {
+		a->structural->ended = step;
+		a->structural = NULL;
+		inval_structural_end(slots);
+		return;
+	}
 	if (a->of[i]) {
 		a->of[i]->ended = step;
 		a->of[i] = NULL;
@@ -310,14 +356,18 @@ static void random_invalidation(struct scene *s, struct rng *rng, struct history
 		inval_begin(slots, &a->token[i]);
 		return;
 	}
-	r->ended = step;
 	if (r->kind == INVAL_GMEM)
 		r->gmem = rng_below(rng, 4) ? s->gmem : s->other;
-	inval_note(slots,
-		   &(struct inval_range){.kind = r->kind,
-					 .gmem = r->gmem,
-					 .start = start + (r->kind == INVAL_GMEM ? 0x100 : 0x1000),
-					 .end = end + (r->kind == INVAL_GMEM ? 0x100 : 0x1000)});
+	start += r->kind == INVAL_GMEM ? 0x100 : 0x1000;
+	end += r->kind == INVAL_GMEM ? 0x100 : 0x1000;
+	range = (struct inval_range){.kind = r->kind, .gmem = r->gmem, .start = start, .end = end};
+	if (!a->structural) {
+		a->structural = r;
+		inval_structural_begin(slots, &range);
+		return;
+	}
+	r->ended = step;
+	inval_note(slots, &range);
 }
 
 static void random_retry_decisions_agree_with_brute_force(void **state)
@@ -363,6 +413,8 @@ int main(void)
 		scene_test(host_virtual_ranges_never_stop_a_private_fault),
 		scene_test(gmem_ranges_stop_only_private_faults_on_that_gmem),
 		scene_test(converted_frames_stop_both_kinds),
+		scene_test(a_conversion_stops_faults_from_its_beginning_to_its_end),
+		scene_test(a_hole_on_its_way_stops_private_faults_only),
 		scene_test(a_change_of_the_slots_stops_faults_of_that_address_space),
 		scene_test(a_slot_on_its_way_out_stops_faults),
 		scene_test(what_the_ring_forgot_counts_as_overlapping),
