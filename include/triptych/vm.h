@@ -58,6 +58,13 @@ struct tpt_vm_config {
 };
 
 /*
+ * Fills all that *config leaves open but the tables of functions: size and format are the caller's
+ * and stay; 4 levels, 46 bits of physical address on both sides, one address space, leaves up to
+ * 1 GiB, private ones of 4 KiB.
+ */
+void tpt_vm_config_default(struct tpt_vm_config *config);
+
+/*
  * Creates a VM. 0 and *vm, or -EINVAL (a field is out of its range, or flags contradict: the log
  * says which), -ENOMEM. An external table needs shared_bit, EPT, SELF_SNOOP and neither
  * SLOT_ZAP_ALL nor IGNORE_GUEST_PAT.

@@ -115,6 +115,16 @@ static void init_env(struct tpt_vm *vm, const struct tpt_vm_config *c)
 	};
 }
 
+void tpt_vm_config_default(struct tpt_vm_config *config)
+{
+	config->levels = 4;
+	config->maxphyaddr = 46;
+	config->guest_maxphyaddr = 46;
+	config->address_spaces = 1;
+	config->max_leaf_level = TPT_LEVEL_1G;
+	config->max_private_level = TPT_LEVEL_4K;
+}
+
 int tpt_vm_create(const struct tpt_vm_config *config, struct tpt_vm **out)
 {
 	struct tpt_vm *vm;
