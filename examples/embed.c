@@ -33,7 +33,8 @@ int main(void)
 	    tpt_vcpu_create(vm, 0, &vcpu) || tpt_vcpu_load_roots(vcpu, &roots))
 		return 1;
 	if (tpt_vcpu_fault(vcpu, &fault) == TPT_RET_PF_FIXED) /* what an EPT violation asks */
-		printf("gpa %#lx: entry %#lx, level %d\n", fault.gpa.a, fault.spte.w, fault.goal_level);
+		printf("gpa %#lx: entry %#lx, level %d\n", fault.gpa.a, fault.spte.w,
+		       fault.goal_level);
 	tpt_vm_destroy(vm);
 	return tpt_posix_destroy(posix) != 0;
 }

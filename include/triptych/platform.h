@@ -84,7 +84,8 @@ struct tpt_platform {
 
 	/*
 	 * Ordinary memory for objects (VM, vCPUs, memslots, ranges), zeroed, aligned to 64. NULL if
-	 * there is none. May sleep. @bytes at mem_free() is what was asked for.
+	 * there is none. May sleep; may be called inside the exclusive section. @bytes at
+	 * mem_free() is what was asked for.
 	 */
 	void *(*mem_alloc)(void *ctx, size_t bytes);
 	void (*mem_free)(void *ctx, void *mem, size_t bytes);
@@ -92,8 +93,9 @@ struct tpt_platform {
 	/*
 	 * Grace periods: memory passed to defer() before is not touched by a section between
 	 * read_lock() and read_unlock() that begins after. Read sections nest, never sleep and are
-	 * never held across a callback to the embedder other than an external call. barrier()
-	 * returns when every earlier defer() has run; it may sleep; never called inside a section.
+	 * never held across a callback to the embedder other than an external call, mark_dirty()
+	 * and an event. barrier() returns when every earlier defer() has run; it may sleep; never
+	 * called inside a section.
 	 */
 	void (*read_lock)(void *ctx);
 	void (*read_unlock)(void *ctx);

@@ -41,7 +41,7 @@ struct tpt_vm_config {
 	uint32_t levels;     /* levels of the trees: 4 or 5 */
 	uint32_t maxphyaddr; /* host-physical width, 32 .. 52; bits above are reserved in entries */
 	uint32_t guest_maxphyaddr; /* guest-physical width, 32 .. 52, shared bit included */
-	uint32_t shared_bit; /* GPA bit that means shared; 0: no such bit, all direct. 32 .. 51 */
+	uint32_t shared_bit; /* GPA bit that means shared: guest_maxphyaddr - 1; 0: no such bit */
 	uint32_t address_spaces;    /* 1, or 2: the second is SMM's. 1 with an external table */
 	uint32_t max_leaf_level;    /* enum tpt_level: largest leaf, 4K .. 1G */
 	uint32_t max_private_level; /* the same, for mirror leaves */

@@ -23,10 +23,10 @@ static bool external_is_whole(const struct tpt_external_ops *o)
 	       o->remove && o->release && o->reclaim_leaf && o->free_table;
 }
 
-/* Index bits of a tree end below the shared bit, and the tree must reach it. */
+/* The shared bit is the top one: every GPA is then either shared or private, and covered. */
 static bool shared_bit_fits(const struct tpt_vm_config *c)
 {
-	return !c->shared_bit || (c->shared_bit >= 32 && c->shared_bit < c->guest_maxphyaddr);
+	return !c->shared_bit || c->shared_bit == c->guest_maxphyaddr - 1;
 }
 
 static bool tree_covers_guest(const struct tpt_vm_config *c)
@@ -44,7 +44,7 @@ static int config_check(const struct tpt_vm_config *c)
 		{c->guest_maxphyaddr < 32 || c->guest_maxphyaddr > 52,
 		 "guest_maxphyaddr: 32 to 52"},
 		{!tree_covers_guest(c), "guest_maxphyaddr: the levels do not reach that far"},
-		{!shared_bit_fits(c), "shared_bit: 0, or 32 to guest_maxphyaddr - 1"},
+		{!shared_bit_fits(c), "shared_bit: 0, or guest_maxphyaddr - 1"},
 		{c->address_spaces != 1 && c->address_spaces != 2, "address_spaces: 1 or 2"},
 		{c->max_leaf_level < 1 || c->max_leaf_level > TPT_LEVEL_MAX_LEAF,
 		 "max_leaf_level: 4K to 1G"},
