@@ -165,7 +165,8 @@ static void without_memory_nothing_changes(void **state)
 	/* Stretching, cutting and swallowing need none. */
 	w->fake->fail_at = w->fake->nr + 1;
 	set(w, 20, 30, true);
-	set(w, 10, 12, false);
+	set(w, 8, 10, true);
+	set(w, 8, 12, false);
 	set(w, 28, 30, false);
 	assert_private(w, {12, 28});
 	set(w, 0, 100, false);

@@ -167,6 +167,11 @@ static void a_slot_with_a_gmem_can_only_be_deleted(void **state)
 
 	assert_int_equal(slot_set(w, 0, 1, 0, GIB, MIB, 0), 0);
 	assert_int_equal(slot_set_gmem(w, 0, 1, GIB, MIB, gmem, 2 * MIB), -ERR_INVAL);
+	assert_int_equal(region_set(w,
+				    &(struct tpt_memory_region){
+					    .slot = 1, .gpa = {GIB}, .size = MIB, .gmem = gmem}),
+			 -ERR_INVAL);
+	assert_logged(w->fake, 0, "a gmem without GUEST_MEMFD");
 	assert_int_equal(slot_set(w, 0, 0, 0, 0, 0, 0), 0);
 }
 

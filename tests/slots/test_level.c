@@ -33,6 +33,11 @@ static void unaligned_ends_of_a_slot_take_small_leaves(void **state)
 	assert_int_equal(level_at(w, start + 1, false, TPT_LEVEL_1G), TPT_LEVEL_2M);
 	assert_int_equal(level_at(w, GIB >> 12, false, TPT_LEVEL_1G), TPT_LEVEL_1G);
 	assert_int_equal(level_at(w, 2 * GIB >> 12, false, TPT_LEVEL_1G), TPT_LEVEL_4K);
+
+	/* One page short of a block, at its start and at its end. */
+	assert_int_equal(slot_set(w, 0, 1, 0, 4 * GIB + 4096, 4 * MIB - 8192, HVA + 4096), 0);
+	assert_int_equal(level_at(w, (4 * GIB >> 12) + 5, false, TPT_LEVEL_1G), TPT_LEVEL_4K);
+	assert_int_equal(level_at(w, (4 * GIB >> 12) + 520, false, TPT_LEVEL_1G), TPT_LEVEL_4K);
 }
 
 static void memory_that_is_not_congruent_limits_the_level(void **state)
