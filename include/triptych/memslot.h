@@ -43,11 +43,11 @@ struct tpt_memory_region {
  *  -EINVAL  unaligned or wrapping gpa, size or hva; unknown flag; bad slot id or address space; gpa
  *           beyond the VM's guest-physical width; size change; hva or READONLY changed on an
  *           existing slot; a gmem slot changed; gmem of another VM, or a range outside it;
- *           READONLY with GUEST_MEMFD; deletion of a slot that isn't there
- *  -EEXIST  overlaps a slot of the same address space, or a gmem range bound already
- *  -ENOMEM  no memory;  -EIO  the VM is dead
- *  -EBUSY   deletion or move: a private page behind the slot could not be removed yet (external
- *           calls stayed busy). The slot is still there; call again.
+ *           READONLY with GUEST_MEMFD; GUEST_MEMFD in a VM without private memory; deletion of a
+ * slot that isn't there -EEXIST  overlaps a slot of the same address space, or a gmem range bound
+ * already -ENOMEM  no memory;  -EIO  the VM is dead -EBUSY   deletion or move: a private page
+ * behind the slot could not be removed yet (external calls stayed busy). The slot is still there;
+ * call again.
  */
 int tpt_vm_set_memory_region(struct tpt_vm *vm, const struct tpt_memory_region *region);
 
@@ -55,7 +55,7 @@ int tpt_vm_set_memory_region(struct tpt_vm *vm, const struct tpt_memory_region *
 struct tpt_backing_page {
 	tpt_pfn pfn;   /* frame behind the page asked for */
 	bool writable; /* the host lets it be written (map_writable) */
-	bool device;	     /* a device's registers, not memory: EPT memory type UC */
+	bool device;   /* a device's registers, not memory: EPT memory type UC */
 	enum tpt_level
 		level; /* largest host mapping around it: 4K, 2M or 1G, contiguous and aligned */
 };
@@ -121,7 +121,8 @@ int tpt_gmem_create(struct tpt_vm *vm, uint64_t bytes, const struct tpt_gmem_ops
  * entries are still there, nothing was freed; call again.
  */
 int tpt_gmem_punch_hole(struct tpt_gmem *gmem, uint64_t offset, uint64_t len);
-/* Destroys it. -EBUSY while a slot is bound to it. */
+/* Destroys it. -EBUSY while a slot is bound to it. Its pages are the embedder's: no free_range().
+ */
 int tpt_gmem_destroy(struct tpt_gmem *gmem);
 
 /*

@@ -229,6 +229,7 @@ static void check_counts(struct audit *a)
 int tpt_vm_audit(struct tpt_vm *vm, char *text, size_t size)
 {
 	struct audit a = {.vm = vm, .text = text, .size = size};
+	const char *what;
 
 	if (size)
 		text[0] = 0;
@@ -244,6 +245,9 @@ int tpt_vm_audit(struct tpt_vm *vm, char *text, size_t size)
 	for (enum tree_id id = 0; id < TREE_NR; id++)
 		check_tree(&a, id);
 	check_counts(&a);
+	what = slots_audit(&vm->slots);
+	if (what)
+		fault(&a, NULL, what);
 	if (a.private_pfn)
 		mem_free(&vm->base, a.private_pfn, a.room_private * sizeof(*a.private_pfn));
 	section_exclusive_end(&vm->base);

@@ -229,17 +229,10 @@ int tpt_vm_set_private(struct tpt_vm *vm, tpt_gfn start, tpt_gfn end, bool priva
 	tpt_gfn pos = start;
 	int err;
 
-	if (!vm->env.private_memory || start >= end || end > 1ull << vm->trees.gfn_bits) {
-		vm_log(&vm->base, TPT_LOG_WARNING, "attributes of gfns [%#lx, %#lx): %s", start,
-		       end,
-		       vm->env.private_memory
-			       ? "must not be empty and must lie below the VM's width"
-			       : "the VM has no private memory");
-		return -ERR_INVAL;
-	}
 	err = update_begin(vm);
 	if (err)
 		return err;
+	err = attr_check(&vm->slots, start, end);
 	while (!err && attr_next_change(&vm->slots, pos, end, private_, &range)) {
 		err = convert(vm, range, private_);
 		pos = err ? range.start : range.end;
