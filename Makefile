@@ -1,45 +1,240 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # Builds Triptych: the library, the models, the command and the tests. `make help` lists the targets.
 
-CC        ?= gcc
-AR        ?= ar
-BUILD     ?= build
+VERSION   := 0.1.0
+SOVERSION := 0
+
+PREFIX    ?= /usr/local
+DESTDIR   ?=
 CFLAGS    ?= -O2 -g
+SAN       ?=
+BUILD     ?= build$(if $(SAN),/$(SAN))
+ifeq ($(origin CC),default)
+CC        := gcc
+endif
+AR        ?= ar
+LD        ?= ld
+NM        ?= nm
+OBJCOPY   ?= objcopy
+
+# All processors, unless told otherwise.
+ifeq ($(MAKELEVEL)$(filter -j% --jobs%,$(MAKEFLAGS)),0)
+MAKEFLAGS += -j$(shell nproc)
+endif
+
+# V=1 shows the commands whole.
+Q         := $(if $(V),,@)
+say        = $(if $(V),,@echo '  $(1) $@')
+
 WARN      := -std=c11 -Wall -Wextra -Werror
 INC       := -I. -Iinclude
-CORE_CF   := -ffreestanding -mno-red-zone -mgeneral-regs-only -fvisibility=hidden
-HOST_CF   := -D_GNU_SOURCE
-LIBS      := -lurcu-memb -lurcu-common -lcrypto -llzma -lz -lzstd -lpthread
-DEPS       = -MMD -MP
+HOST_CF   := -D_GNU_SOURCE -DTRIPTYCH_VERSION='"$(VERSION)"'
+# What runs in a process is what runs on bare metal: no libc, no red zone, no vector registers.
+CORE_CF   := -ffreestanding -mno-red-zone -mgeneral-regs-only -fno-stack-protector
+PIC_CF    := -fPIC
+POSIX_LIB := -lurcu-memb -lpthread
+LIBS      := $(POSIX_LIB) -lcrypto -llzma -lz -lzstd
 
-CORE_SRC    := $(sort $(shell find mmu -name '*.c' 2>/dev/null))
+# SAN=asan or SAN=tsan: everything under a sanitizer, in a build directory of its own.
+SAN_CF_asan := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+SAN_CF_tsan := -fsanitize=thread
+SAN_CF      := $(SAN_CF_$(SAN))
+ifneq ($(SAN),)
+ifeq ($(SAN_CF),)
+$(error SAN=$(SAN): there is asan and there is tsan)
+endif
+endif
+ALL_CF    := $(CFLAGS) $(SAN_CF)
+
+# ---- sources -------------------------------------------------------------------------------------
+
+CORE_SRC    := $(sort $(shell find mmu -name '*.c'))
 POSIX_SRC   := $(sort $(wildcard platform/posix/*.c))
 MACHINE_SRC := $(sort $(wildcard machine/*.c))
 MODULE_SRC  := $(sort $(wildcard tdx/module/*.c))
 HOST_SRC    := $(sort $(wildcard tdx/host/*.c))
 CLI_SRC     := $(sort $(wildcard cli/*.c))
+EXAMPLE_SRC := $(sort $(wildcard examples/*.c))
+# ThreadSanitizer has something to say only about the tests that make threads.
 TEST_SRC    := $(sort $(wildcard tests/*/test_*.c))
+ifeq ($(SAN),tsan)
+TEST_SRC    := $(shell grep -l 'pthread_create' $(TEST_SRC))
+endif
+HEADERS     := $(sort $(wildcard include/triptych/*.h))
+# What the style and the linters are about.
+OUR_C       := $(CORE_SRC) $(POSIX_SRC) $(MACHINE_SRC) $(MODULE_SRC) $(HOST_SRC) $(CLI_SRC) \
+	       $(EXAMPLE_SRC) $(sort $(wildcard tests/*/*.c))
+OUR_H       := $(sort $(shell find include mmu machine tdx platform cli tests -name '*.h'))
 
-objs = $(patsubst %.c,$(BUILD)/$(2)/%.o,$(1))
-CORE_OBJ := $(call objs,$(CORE_SRC),core)
-LIB_OBJ  := $(call objs,$(POSIX_SRC) $(MACHINE_SRC) $(MODULE_SRC) $(HOST_SRC),host)
-CLI_OBJ  := $(call objs,$(CLI_SRC),host)
-TESTS    := $(patsubst %.c,$(BUILD)/%,$(TEST_SRC))
+obj         = $(patsubst %.c,$(BUILD)/$(1)/%.o,$(2))
+CORE_OBJ    := $(call obj,core,$(CORE_SRC))
+CORE_PIC    := $(call obj,core-pic,$(CORE_SRC))
+POSIX_OBJ   := $(call obj,host,$(POSIX_SRC))
+POSIX_PIC   := $(call obj,host-pic,$(POSIX_SRC))
+MODULE_OBJ  := $(call obj,host,$(MODULE_SRC))
+OTHER_OBJ   := $(call obj,host,$(MACHINE_SRC) $(HOST_SRC) $(filter-out cli/main.c,$(CLI_SRC)))
+MAIN_OBJ    := $(call obj,host,cli/main.c)
+TEST_OBJ    := $(call obj,host,$(TEST_SRC))
+EXAMPLE_OBJ := $(call obj,host,$(EXAMPLE_SRC))
+TESTS       := $(patsubst %.c,$(BUILD)/%,$(TEST_SRC))
+EXAMPLES    := $(patsubst %.c,$(BUILD)/%,$(EXAMPLE_SRC))
 
-$(BUILD)/core/%.o: %.c
+PARTS    := $(BUILD)/parts.a
+TRIPTYCH := $(BUILD)/triptych
+LIB_A    := $(BUILD)/libtriptych.a
+LIB_SO   := $(BUILD)/libtriptych.so
+MODULE_A := $(if $(MODULE_SRC),$(BUILD)/libtdxmodule.a)
+
+# ---- what there is to make -----------------------------------------------------------------------
+
+.PHONY: all lib deps deps-lint check check-built run fmt lint lint-format lint-tidy lint-cppcheck \
+	install uninstall clean help FORCE
+.DELETE_ON_ERROR:
+
+# A sanitizer's runtime comes with the program, so its libraries are not for installing.
+all: $(TRIPTYCH) $(if $(SAN),,lib)                 ## the command and the libraries (default)
+lib: $(LIB_A) $(LIB_SO) $(MODULE_A)                ## libtriptych.a, libtriptych.so, libtdxmodule.a
+
+deps:                                              ## install what building needs (Debian)
+	@.ci/deps build $(CC)
+deps-lint:
+	@.ci/deps lint
+
+# The set-up may change what the sources can be built with, so building starts afresh after it.
+check: deps                                        ## build and run all tests; SAN=asan, SAN=tsan
+	@$(MAKE) --no-print-directory check-built
+check-built: all $(TESTS) $(EXAMPLES)
+	@BUILD=$(BUILD) SAN=$(SAN) NM=$(NM) tests/run.sh $(TESTS) \
+		$(if $(SAN),,--check tests/check_symbols.sh --check tests/check_rooms.sh) \
+		$(addprefix --check ,$(EXAMPLES))
+
+TRACE := traces/kvm-npt-linux-boot-4k.txt.xz
+SLOTS := traces/qemu-pc-256m.slots
+run: deps                                          ## replay the boot trace as NPT and as a TD
+	@$(MAKE) --no-print-directory $(TRIPTYCH)
+	$(TRIPTYCH) replay $(TRACE) --slots $(SLOTS) --vm npt --compare
+	$(TRIPTYCH) replay $(TRACE) --slots $(SLOTS) --vm td --report $(BUILD)/report.html
+
+fmt:                                               ## put every source into the house's style
+	clang-format -i $(OUR_C) $(OUR_H)
+
+lint: deps-lint                                    ## style, clang-tidy and cppcheck, all at zero
+	@$(MAKE) --no-print-directory lint-format lint-tidy lint-cppcheck
+lint-format:
+	clang-format --dry-run -Werror $(OUR_C) $(OUR_H)
+# One file a run: this clang-tidy tells a failure of one among many only in its text.
+lint-tidy: $(addprefix $(BUILD)/tidy/,$(OUR_C:.c=.ok))
+lint-cppcheck:
+	cppcheck --quiet --std=c11 --error-exitcode=1 --inline-suppr \
+		--enable=warning,performance,portability --suppress=missingIncludeSystem \
+		--library=posix --suppressions-list=.ci/cppcheck.txt -D__x86_64__ $(INC) $(OUR_C)
+
+clean:                                             ## remove all that was built
+	rm -rf $(BUILD)
+
+help:                                              ## this list
+	@echo 'Targets:'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 12
+	@echo 'Variables: CC CFLAGS V=1 SAN=asan|tsan BUILD PREFIX DESTDIR'
+	@echo 'One test:  make build/tests/ROOM/test_WHAT'
+
+# ---- objects -------------------------------------------------------------------------------------
+
+# Another compiler or other flags: everything is built again.
+$(BUILD)/flags: FORCE
 	@mkdir -p $(@D)
-	$(CC) $(WARN) $(CFLAGS) $(CORE_CF) $(INC) $(DEPS) -c $< -o $@
-$(BUILD)/host/%.o: %.c
-	@mkdir -p $(@D)
-	$(CC) $(WARN) $(CFLAGS) $(HOST_CF) $(INC) $(DEPS) -c $< -o $@
+	@echo '$(CC) $(ALL_CF) $(VERSION)' | cmp -s - $@ || echo '$(CC) $(ALL_CF) $(VERSION)' > $@
 
-$(BUILD)/parts.a: $(LIB_OBJ) $(CORE_OBJ) $(filter-out $(BUILD)/host/cli/main.o,$(CLI_OBJ))
+define compile
+$(BUILD)/$(1)/%.o: %.c $(BUILD)/flags
+	@mkdir -p $$(@D)
+	$$(call say,CC )
+	$(Q)$(CC) $(WARN) $(ALL_CF) $(2) $(INC) -MMD -MP -c $$< -o $$@
+endef
+$(eval $(call compile,core,$(CORE_CF)))
+$(eval $(call compile,core-pic,$(CORE_CF) $(PIC_CF)))
+$(eval $(call compile,host,$(HOST_CF)))
+$(eval $(call compile,host-pic,$(HOST_CF) $(PIC_CF)))
+.SECONDARY: $(TEST_OBJ) $(EXAMPLE_OBJ)
+
+$(BUILD)/tidy/%.ok: %.c .clang-tidy
+	@mkdir -p $(@D)
+	$(call say,TIDY)
+	$(Q)clang-tidy --quiet --warnings-as-errors='*' $< -- \
+		$(WARN) $(if $(filter mmu/%,$<),$(CORE_CF),$(HOST_CF)) $(INC)
+	@touch $@
+
+# ---- libraries and programs ----------------------------------------------------------------------
+
+# Everything with every name visible, for our own programs and tests.
+$(PARTS): $(CORE_OBJ) $(POSIX_OBJ) $(MODULE_OBJ) $(OTHER_OBJ)
 	@rm -f $@
-	$(AR) rcs $@ $^
-$(BUILD)/triptych: $(BUILD)/host/cli/main.o $(BUILD)/parts.a
-	$(CC) $(CFLAGS) $^ $(LIBS) -o $@
-$(BUILD)/tests/%: $(BUILD)/host/tests/%.o $(BUILD)/parts.a
-	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $^ -lcmocka $(LIBS) -o $@
+	$(call say,AR )
+	$(Q)$(AR) rcs $@ $^
 
--include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+# One object in which only tpt_* can be seen from outside.
+define seal
+$(call say,LD )
+$(Q)$(LD) -r -o $@ $(1)
+$(Q)$(OBJCOPY) --wildcard --keep-global-symbol='tpt_*' $@
+endef
+$(BUILD)/triptych-core.o: $(CORE_OBJ)
+	$(call seal,$^)
+$(BUILD)/triptych-posix.o: $(POSIX_OBJ)
+	$(call seal,$^)
+$(LIB_A): $(BUILD)/triptych-core.o $(BUILD)/triptych-posix.o
+	@rm -f $@
+	$(call say,AR )
+	$(Q)$(AR) rcs $@ $^
+
+$(BUILD)/exports: Makefile
+	@mkdir -p $(@D)
+	@echo 'TRIPTYCH_$(SOVERSION) { global: tpt_*; local: *; };' > $@
+$(LIB_SO): $(CORE_PIC) $(POSIX_PIC) $(BUILD)/exports
+	$(call say,LD )
+	$(Q)$(CC) $(ALL_CF) -shared -Wl,-soname,libtriptych.so.$(SOVERSION) -Wl,-z,defs -Wl,-Bsymbolic \
+		-Wl,--version-script=$(BUILD)/exports $(CORE_PIC) $(POSIX_PIC) $(POSIX_LIB) -o $@
+
+$(BUILD)/libtdxmodule.a: $(MODULE_OBJ)
+	@rm -f $@
+	$(call say,AR )
+	$(Q)$(AR) rcs $@ $^
+
+$(TRIPTYCH): $(MAIN_OBJ) $(PARTS)
+	$(call say,LD )
+	$(Q)$(CC) $(ALL_CF) $^ $(LIBS) -o $@
+$(BUILD)/tests/%: $(BUILD)/host/tests/%.o $(PARTS)
+	@mkdir -p $(@D)
+	$(call say,LD )
+	$(Q)$(CC) $(ALL_CF) $^ -lcmocka $(LIBS) -o $@
+# An example has what an embedder has: the public headers and the archive.
+$(BUILD)/examples/%: $(BUILD)/host/examples/%.o $(LIB_A)
+	@mkdir -p $(@D)
+	$(call say,LD )
+	$(Q)$(CC) $(ALL_CF) $^ $(POSIX_LIB) -o $@
+
+# ---- installation --------------------------------------------------------------------------------
+
+D_BIN := $(DESTDIR)$(PREFIX)/bin
+D_LIB := $(DESTDIR)$(PREFIX)/lib
+D_INC := $(DESTDIR)$(PREFIX)/include/triptych
+
+install: all                                       ## into DESTDIR/PREFIX
+	install -d $(D_BIN) $(D_LIB)/pkgconfig $(D_INC)
+	install -m 755 $(TRIPTYCH) $(D_BIN)/triptych
+	install -m 644 $(LIB_A) $(D_LIB)/libtriptych.a
+	install -m 755 $(LIB_SO) $(D_LIB)/libtriptych.so.$(VERSION)
+	ln -sf libtriptych.so.$(VERSION) $(D_LIB)/libtriptych.so.$(SOVERSION)
+	ln -sf libtriptych.so.$(SOVERSION) $(D_LIB)/libtriptych.so
+	install -m 644 $(HEADERS) $(D_INC)
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' triptych.pc.in \
+		> $(D_LIB)/pkgconfig/triptych.pc
+	chmod 644 $(D_LIB)/pkgconfig/triptych.pc
+
+uninstall:                                         ## from DESTDIR/PREFIX
+	rm -f $(D_BIN)/triptych $(D_LIB)/libtriptych.a $(D_LIB)/libtriptych.so* \
+		$(D_LIB)/pkgconfig/triptych.pc $(addprefix $(D_INC)/,$(notdir $(HEADERS)))
+	-rmdir $(D_INC)
+
+-include $(patsubst %.o,%.d,$(CORE_OBJ) $(CORE_PIC) $(POSIX_OBJ) $(POSIX_PIC) $(MODULE_OBJ) \
+	$(OTHER_OBJ) $(MAIN_OBJ) $(TEST_OBJ) $(EXAMPLE_OBJ))

@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-2-Clause
+# Who may look at whom: each source's #include lines against the list of permitted arrows. What isn't
+# listed is a fault.
+set -u
+bad=0
+
+# may DIR ARROW...: which headers, as written between quotes or brackets, the sources of DIR may include.
+freestanding='<(stdint|stddef|stdbool|stdatomic|stdarg|limits)\.h>'
+may() {
+	local dir=$1 allowed header
+	shift
+	[ -d "$dir" ] || return
+	allowed=$(IFS='|'; echo "$*")
+	while IFS=: read -r file line text; do
+		[[ $text =~ ^[[:space:]]*#[[:space:]]*include[[:space:]]*([\<\"][^\>\"]*[\>\"]) ]] || continue
+		header=${BASH_REMATCH[1]}
+		[[ $header =~ ^($allowed)$ ]] && continue
+		echo "$file:$line: $dir may not include $header"
+		bad=1
+	done < <(grep -rnE --include='*.[ch]' '^[[:space:]]*#[[:space:]]*include' "$dir")
+}
+mmu() { # "mmu/a/..." for each room named
+	local rooms
+	rooms=$(IFS='|'; echo "$*")
+	echo "\"mmu/($rooms)/[^\"]*\""
+}
+
+api='<triptych/(types|platform|memslot|fault|event|external|stats|spte|vm|triptych)\.h>'
+system='<[a-z0-9_/.-]+\.h>'
+
+# Inside the library: vm -> shadow, range -> fault -> tree -> mirror -> pte; those four -> slots.
+may include/triptych "$freestanding" '<triptych/[a-z]+\.h>'
+may mmu/base   "$freestanding" "$api" "$(mmu base)"
+may mmu/pte    "$freestanding" "$api" "$(mmu pte)"
+may mmu/mirror "$freestanding" "$api" "$(mmu base mirror pte)"
+may mmu/tree   "$freestanding" "$api" "$(mmu base tree mirror pte)"
+may mmu/slots  "$freestanding" "$api" "$(mmu base slots)"
+may mmu/fault  "$freestanding" "$api" "$(mmu base fault tree mirror pte slots)"
+may mmu/range  "$freestanding" "$api" "$(mmu base range fault tree mirror pte slots)"
+may mmu/shadow "$freestanding" "$api" "$(mmu base shadow fault tree mirror pte slots)"
+may mmu/vm     "$freestanding" "$api" "$(mmu base vm shadow range fault tree mirror pte slots)"
+
+# Around it. The judges share no code with the judged, nor with each other.
+may platform/posix '<triptych/(types|platform|posix)\.h>' "$system" '"platform/posix/[^"]*"'
+may machine        "$system" '"machine/[^"]*"' '"tdx/port\.h"'
+may tdx/module     "$system" '"tdx/module/[^"]*"' '"tdx/port\.h"' '"tdx/seamcall\.h"'
+may tdx/host       "$api" "$system" '"tdx/host/[^"]*"' '"tdx/seamcall\.h"'
+may cli            "$system" '"(cli|machine|tdx/host|tdx/module)/[^"]*"' '"tdx/(port|seamcall)\.h"'
+may examples       "$system"
+
+# A bracket include in machine or tdx/module could still name the library.
+if grep -rnE '<triptych/' machine tdx/module 2>/dev/null; then
+	echo "the models may not include the library's headers"
+	bad=1
+fi
+exit $bad

@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-2-Clause
+# The core runs without an operating system, and shows an embedder nothing but tpt_*. Looks at what was
+# built in $BUILD; never at sources.
+set -u
+BUILD=${BUILD:-build}
+NM=${NM:-nm}
+bad=0
+
+complain() { # TEXT SYMBOLS
+	[ -z "$2" ] && return
+	printf '%s:\n%s\n' "$1" "$2"
+	bad=1
+}
+
+core=$BUILD/triptych-core.o
+[ "$($NM --defined-only "$core" | wc -l)" -gt 0 ] || complain "$core" "defines nothing"
+
+# A compiler may call these four on its own; the offset table is the linker's.
+complain "symbols that the core needs from outside" "$($NM -u "$core" |
+	awk '$NF !~ /^(memcpy|memset|memmove|memcmp|_GLOBAL_OFFSET_TABLE_)$/ { print $NF }')"
+
+# D, B, C and their local forms: data that can be written, so state shared by all VMs.
+complain "global mutable state in the core" "$($NM --defined-only "$core" | awk '
+	$2 ~ /^[dDbBcCgGsS]$/ && $3 !~ /^\./ { print $3 }' | while read -r name; do
+		objdump -t "$core" | awk -v n="$name" '$NF == n && $0 !~ /\.data\.rel\.ro/ { print n }'
+	done)"
+
+complain "names in libtriptych.a that are not tpt_*" "$($NM -g --defined-only "$BUILD/libtriptych.a" |
+	awk 'NF == 3 && $3 !~ /^tpt_/ { print $3 }')"
+complain "names in libtriptych.so that are not tpt_*" "$($NM -D --defined-only "$BUILD/libtriptych.so" |
+	awk '$3 !~ /^(tpt_|TRIPTYCH_)/ { print $3 }')"
+
+# Both libraries offer the same.
+complain "names in only one of libtriptych.a and libtriptych.so" "$(comm -3 \
+	<($NM -g --defined-only "$BUILD/libtriptych.a" | awk 'NF == 3 { print $3 }' | sort) \
+	<($NM -D --defined-only "$BUILD/libtriptych.so" |
+		awk '$3 ~ /^tpt_/ { sub(/@.*/, "", $3); print $3 }' | sort))"
+exit $bad
