@@ -78,8 +78,8 @@ struct tdx_host_config {
 
 	/*
 	 * 4 KiB pages inside TDMRs, for TDR, TDCS and TDVPS and, for a moment, TD_PARAMS. 0 or
-	 * -ENOMEM. A page that is freed has been cleared. page_ptr(): its bytes, before it is given
-	 * to the module.
+	 * -ENOMEM. A page that was the module's is cleared before page_free(). page_ptr(): its
+	 * bytes, before it is given to the module.
 	 */
 	int (*page_alloc)(void *ctx, tpt_hpa *page);
 	void (*page_free)(void *ctx, tpt_hpa page);
@@ -227,7 +227,7 @@ int tdx_td_destroy(struct tdx_td *td);
  */
 int tdx_vcpu_create(struct tdx_td *td, uint64_t rcx, struct tdx_vcpu **vcpu);
 tpt_hpa tdx_vcpu_tdvpr(const struct tdx_vcpu *vcpu);
-/* LP that it is associated with, -1 if with none. Exact after enter, flush, migrate. */
+/* LP that it is, or after a failed entry may be, associated with; -1 if with none. */
 int tdx_vcpu_lp(const struct tdx_vcpu *vcpu);
 
 /* VP.WR of the shared EPT's root: tpt_roots.direct. Current LP; -EXDEV: associated with another. */

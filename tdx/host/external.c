@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * The Secure EPT as the library's external table: each function one entry's SEAMCALLs. Decides
+ * nothing about when.
+ */
+#include "tdx/host/internal.h"
+
+#include <inttypes.h>
+
+#define SEPT_HPA 0x000ffffffffff000ull /* RCX 51:12 of a leaf's description */
+
+/* Triptych counts levels from 1, the module from 0; both name the entry that changes. */
+static uint64_t page_info(tpt_gfn gfn, enum tpt_level level)
+{
+	return tdx_page_info(gfn << TPT_PAGE_SHIFT, (unsigned int)level - 1);
+}
+
+static uint64_t leaf_bytes(enum tpt_level level)
+{
+	return tpt_level_pages(level) * TPT_PAGE_SIZE;
+}
+
+static struct call mem_call(const struct tdx_td *td, enum tdh_leaf leaf, tpt_gfn gfn,
+			    enum tpt_level level)
+{
+	return (struct call){
+		.leaf = leaf,
+		.in.rcx = page_info(gfn, level),
+		.in.rdx = td->tdr,
+	};
+}
+
+static int op_link(void *ctx, tpt_gfn gfn, enum tpt_level level, tpt_hpa table)
+{
+	struct tdx_td *td = ctx;
+	struct call call = mem_call(td, TDH_MEM_SEPT_ADD, gfn, level);
+
+	if (!td_alive(td))
+		return td_refuse(td, "link");
+	page_write_back(td->host, table.a, TPT_PAGE_SIZE);
+	call.in.r8 = table.a;
+	return call_here(td->host, &call);
+}
+
+/* Is this the fault that tdx_td_add_page() made, on its own LP? */
+static bool is_being_added(const struct tdx_td *td, tpt_gfn gfn)
+{
+	return atomic_load(&td->adding.lp) == (int)host_lp(td->host) && td->adding.gfn == gfn;
+}
+
+static int op_map(void *ctx, tpt_gfn gfn, enum tpt_level level, tpt_pfn pfn)
+{
+	struct tdx_td *td = ctx;
+	struct call call = mem_call(td, TDH_MEM_PAGE_AUG, gfn, level);
+
+	if (!td_alive(td))
+		return td_refuse(td, "map");
+	if (td_state(td) == TDX_TD_BUILDING) {
+		if (!is_being_added(td, gfn))
+			return td_refuse(td, "map of a page without content");
+		call.leaf = TDH_MEM_PAGE_ADD;
+		call.in.r9 = td->adding.source;
+	}
+	call.in.r8 = tpt_pfn_to_hpa(pfn).a;
+	page_write_back(td->host, call.in.r8, leaf_bytes(level));
+	return call_here(td->host, &call);
+}
+
+static int op_block(void *ctx, tpt_gfn gfn, enum tpt_level level)
+{
+	struct tdx_td *td = ctx;
+	struct call call = mem_call(td, TDH_MEM_RANGE_BLOCK, gfn, level);
+	int err;
+
+	if (!td_alive(td))
+		return td_refuse(td, "block");
+	err = call_here(td->host, &call);
+	if (err)
+		return err;
+	if (call.status != TDX_SUCCESS) {
+		host_log(td->host, TPT_LOG_WARNING,
+			 "gfn 0x%" PRIx64 " level %d was blocked already", gfn, level);
+		return 0;
+	}
+	atomic_fetch_add(&td->blocked, 1);
+	return 0;
+}
+
+static int op_unblock(void *ctx, tpt_gfn gfn, enum tpt_level level)
+{
+	struct tdx_td *td = ctx;
+	struct call call = mem_call(td, TDH_MEM_RANGE_UNBLOCK, gfn, level);
+	int err;
+
+	if (!td_alive(td))
+		return td_refuse(td, "unblock");
+	err = call_here(td->host, &call);
+	if (!err)
+		atomic_fetch_sub(&td->blocked, 1);
+	return err;
+}
+
+static int op_track(void *ctx)
+{
+	struct tdx_td *td = ctx;
+	struct call call = {.leaf = TDH_MEM_TRACK, .in.rcx = td->tdr};
+
+	if (!td_alive(td))
+		return td_refuse(td, "track");
+	/* Nothing can be cached of a TD that no vCPU has entered; the module checks no epoch then.
+	 */
+	if (td_state(td) == TDX_TD_BUILDING)
+		return 0;
+	return call_here(td->host, &call);
+}
+
+/* The module has let the page go: what is left must end well or the page is lost. */
+static int bring_home(struct tdx_td *td, uint64_t hpa, enum tpt_level level)
+{
+	if (page_wbinvd(td->host, hpa, leaf_bytes(level), td->hkid)) {
+		page_leaked(td->host, tpt_level_pages(level));
+		return -EIO;
+	}
+	page_clear(td->host, hpa, leaf_bytes(level));
+	return 0;
+}
+
+static int op_remove(void *ctx, tpt_gfn gfn, enum tpt_level level, tpt_pfn pfn)
+{
+	struct tdx_td *td = ctx;
+	struct call call = mem_call(td, TDH_MEM_PAGE_REMOVE, gfn, level);
+	uint64_t hpa = tpt_pfn_to_hpa(pfn).a;
+	int err;
+
+	if (!td_alive(td))
+		return td_refuse(td, "remove");
+	err = call_here(td->host, &call);
+	if (err)
+		return err;
+	atomic_fetch_sub(&td->blocked, 1);
+	if (call.out.rcx != hpa) {
+		host_log(td->host, TPT_LOG_ERROR,
+			 "gfn 0x%" PRIx64 " had page 0x%" PRIx64 ", not 0x%" PRIx64, gfn,
+			 call.out.rcx, hpa);
+		page_leaked(td->host, tpt_level_pages(level));
+		return -EIO;
+	}
+	return bring_home(td, hpa, level);
+}
+
+static int op_release(void *ctx)
+{
+	return td_release(ctx);
+}
+
+/* No key, no cached line: caches were written back between the last use and the key's end. */
+static int reclaim(struct tdx_td *td, uint64_t hpa, enum tpt_level level, const char *what)
+{
+	int err;
+
+	if (td_state(td) != TDX_TD_RELEASED)
+		return td_refuse(td, what);
+	err = page_reclaim(td->host, hpa, level);
+	if (!err)
+		page_clear(td->host, hpa, leaf_bytes(level));
+	else if (err != -EBUSY)
+		page_leaked(td->host, tpt_level_pages(level));
+	return err;
+}
+
+static int op_reclaim_leaf(void *ctx, tpt_gfn gfn, enum tpt_level level, tpt_pfn pfn)
+{
+	(void)gfn;
+	return reclaim(ctx, tpt_pfn_to_hpa(pfn).a, level, "reclaim_leaf");
+}
+
+static int op_free_table(void *ctx, tpt_gfn gfn, enum tpt_level level, tpt_hpa table)
+{
+	(void)gfn;
+	(void)level;
+	return reclaim(ctx, table.a, TPT_LEVEL_4K, "free_table");
+}
+
+/* RDX 15:8: state of the entry; RCX: the entry, of a leaf with its HPA. */
+static int describe(const struct tdx_td *td, const struct call *call, enum tpt_level level,
+		    struct tpt_external_entry *entry)
+{
+	unsigned int state = tdx_details_state(call->out.rdx);
+
+	switch (state) {
+	case TDX_SEPT_FREE:
+		return 0;
+	case TDX_SEPT_NL_MAPPED:
+		entry->kind = TPT_EXTERNAL_TABLE;
+		return 0;
+	case TDX_SEPT_MAPPED:
+	case TDX_SEPT_PENDING:
+		entry->kind = TPT_EXTERNAL_LEAF;
+		break;
+	case TDX_SEPT_BLOCKED:
+	case TDX_SEPT_PENDING_BLOCKED:
+		entry->kind = TPT_EXTERNAL_BLOCKED_LEAF;
+		break;
+	default:
+		host_log(td->host, TPT_LOG_ERROR, "Secure EPT entry in unexpected state %u", state);
+		return -EIO;
+	}
+	/* The low address bits of a larger leaf may hold the module's count of accepted pages. */
+	entry->pfn =
+		tpt_pfn_make(tpt_gfn_round((call->out.rcx & SEPT_HPA) >> TPT_PAGE_SHIFT, level));
+	return 0;
+}
+
+static int op_read(void *ctx, tpt_gfn gfn, enum tpt_level level, struct tpt_external_entry *entry)
+{
+	struct tdx_td *td = ctx;
+	struct call call = mem_call(td, TDH_MEM_SEPT_RD, gfn, level);
+	int err;
+
+	*entry = (struct tpt_external_entry){.kind = TPT_EXTERNAL_NONE};
+	if (!td_alive(td))
+		return td_refuse(td, "read");
+	err = call_patient(td->host, host_lp(td->host), &call);
+	/* No table leads there. */
+	if ((call.status & TDX_STATUS_MASK) == TDX_EPT_WALK_FAILED)
+		return 0;
+	call_judge(td->host, &call, err);
+	return err ? err : describe(td, &call, level, entry);
+}
+
+const struct tpt_external_ops tdx_external_ops = {
+	.size = sizeof(tdx_external_ops),
+	.link = op_link,
+	.map = op_map,
+	.block = op_block,
+	.unblock = op_unblock,
+	.track = op_track,
+	.remove = op_remove,
+	.release = op_release,
+	.reclaim_leaf = op_reclaim_leaf,
+	.free_table = op_free_table,
+	.read = op_read,
+};
