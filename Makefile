@@ -119,14 +119,14 @@ fmt:                                               ## put every source into the 
 	clang-format -i $(OUR_C) $(OUR_H)
 
 lint: deps-lint                                    ## style, clang-tidy and cppcheck, all at zero
-	@$(MAKE) --no-print-directory lint-format lint-tidy lint-cppcheck
+	@$(MAKE) --no-print-directory -k lint-format lint-tidy lint-cppcheck
 lint-format:
-	clang-format --dry-run -Werror $(OUR_C) $(OUR_H)
+	@clang-format --dry-run -Werror $(OUR_C) $(OUR_H)
 # One file a run: this clang-tidy tells a failure of one among many only in its text.
 lint-tidy: $(addprefix $(BUILD)/tidy/,$(OUR_C:.c=.ok))
 # ctuuninitvar takes a structure that a function fills, array first, for one that it reads.
 lint-cppcheck:
-	cppcheck --quiet --std=c11 --error-exitcode=1 --inline-suppr \
+	@cppcheck --quiet --std=c11 --error-exitcode=1 --inline-suppr \
 		--enable=warning,performance,portability --suppress=missingIncludeSystem \
 		--suppress=ctuuninitvar -D__x86_64__ $(INC) $(OUR_C)
 
