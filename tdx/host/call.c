@@ -78,7 +78,7 @@ static int call_try(struct tdx_host *host, unsigned int lp, struct call *call)
 	return err;
 }
 
-int call_once(struct tdx_host *host, unsigned int lp, struct call *call)
+int host_call_once(struct tdx_host *host, unsigned int lp, struct call *call)
 {
 	int err = check_lp(host, lp, call->leaf);
 
@@ -93,13 +93,13 @@ int call_once(struct tdx_host *host, unsigned int lp, struct call *call)
 	return err;
 }
 
-int call_patient(struct tdx_host *host, unsigned int lp, struct call *call)
+int host_call_patient(struct tdx_host *host, unsigned int lp, struct call *call)
 {
-	int err = call_once(host, lp, call);
+	int err = host_call_once(host, lp, call);
 
 	for (unsigned int i = 1; err == -EBUSY && i < host->config.busy_tries; i++) {
 		host_relax(host);
-		err = call_once(host, lp, call);
+		err = host_call_once(host, lp, call);
 	}
 	if (err == -EBUSY)
 		host_log(host, TPT_LOG_WARNING, "%s: still %s after %u tries",
@@ -108,7 +108,7 @@ int call_patient(struct tdx_host *host, unsigned int lp, struct call *call)
 	return err;
 }
 
-int call_judge(struct tdx_host *host, const struct call *call, int err)
+int host_call_judge(struct tdx_host *host, const struct call *call, int err)
 {
 	const char *name = tdx_status_name(call->status);
 
@@ -123,17 +123,17 @@ int call_judge(struct tdx_host *host, const struct call *call, int err)
 	return err;
 }
 
-int call_here(struct tdx_host *host, struct call *call)
+int host_call_here(struct tdx_host *host, struct call *call)
 {
-	return call_judge(host, call, call_once(host, host_lp(host), call));
+	return host_call_judge(host, call, host_call_once(host, host_lp(host), call));
 }
 
-int call_here_patient(struct tdx_host *host, struct call *call)
+int host_call_here_patient(struct tdx_host *host, struct call *call)
 {
-	return call_judge(host, call, call_patient(host, host_lp(host), call));
+	return host_call_judge(host, call, host_call_patient(host, host_lp(host), call));
 }
 
-enum tdx_side call_enter(struct tdx_host *host, unsigned int lp, struct tdx_regs *regs)
+enum tdx_side host_call_enter(struct tdx_host *host, unsigned int lp, struct tdx_regs *regs)
 {
 	enum tdx_side side;
 

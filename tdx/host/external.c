@@ -36,10 +36,10 @@ static int op_link(void *ctx, tpt_gfn gfn, enum tpt_level level, tpt_hpa table)
 	struct call call = mem_call(td, TDH_MEM_SEPT_ADD, gfn, level);
 
 	if (!td_alive(td))
-		return td_refuse(td, "link");
-	page_write_back(td->host, table.a, TPT_PAGE_SIZE);
+		return host_td_refuse(td, "link");
+	host_page_write_back(td->host, table.a, TPT_PAGE_SIZE);
 	call.in.r8 = table.a;
-	return call_here(td->host, &call);
+	return host_call_here(td->host, &call);
 }
 
 /* Is this the fault that tdx_td_add_page() made, on its own LP? */
@@ -54,16 +54,16 @@ static int op_map(void *ctx, tpt_gfn gfn, enum tpt_level level, tpt_pfn pfn)
 	struct call call = mem_call(td, TDH_MEM_PAGE_AUG, gfn, level);
 
 	if (!td_alive(td))
-		return td_refuse(td, "map");
+		return host_td_refuse(td, "map");
 	if (td_state(td) == TDX_TD_BUILDING) {
 		if (!is_being_added(td, gfn))
-			return td_refuse(td, "map of a page without content");
+			return host_td_refuse(td, "map of a page without content");
 		call.leaf = TDH_MEM_PAGE_ADD;
 		call.in.r9 = td->adding.source;
 	}
 	call.in.r8 = tpt_pfn_to_hpa(pfn).a;
-	page_write_back(td->host, call.in.r8, leaf_bytes(level));
-	return call_here(td->host, &call);
+	host_page_write_back(td->host, call.in.r8, leaf_bytes(level));
+	return host_call_here(td->host, &call);
 }
 
 static int op_block(void *ctx, tpt_gfn gfn, enum tpt_level level)
@@ -73,8 +73,8 @@ static int op_block(void *ctx, tpt_gfn gfn, enum tpt_level level)
 	int err;
 
 	if (!td_alive(td))
-		return td_refuse(td, "block");
-	err = call_here(td->host, &call);
+		return host_td_refuse(td, "block");
+	err = host_call_here(td->host, &call);
 	if (err)
 		return err;
 	if (call.status != TDX_SUCCESS) {
@@ -93,8 +93,8 @@ static int op_unblock(void *ctx, tpt_gfn gfn, enum tpt_level level)
 	int err;
 
 	if (!td_alive(td))
-		return td_refuse(td, "unblock");
-	err = call_here(td->host, &call);
+		return host_td_refuse(td, "unblock");
+	err = host_call_here(td->host, &call);
 	if (!err)
 		atomic_fetch_sub(&td->blocked, 1);
 	return err;
@@ -106,22 +106,22 @@ static int op_track(void *ctx)
 	struct call call = {.leaf = TDH_MEM_TRACK, .in.rcx = td->tdr};
 
 	if (!td_alive(td))
-		return td_refuse(td, "track");
+		return host_td_refuse(td, "track");
 	/* Nothing can be cached of a TD that no vCPU has entered; the module checks no epoch then.
 	 */
 	if (td_state(td) == TDX_TD_BUILDING)
 		return 0;
-	return call_here(td->host, &call);
+	return host_call_here(td->host, &call);
 }
 
 /* The module has let the page go: what is left must end well or the page is lost. */
 static int bring_home(struct tdx_td *td, uint64_t hpa, enum tpt_level level)
 {
-	if (page_wbinvd(td->host, hpa, leaf_bytes(level), td->hkid)) {
-		page_leaked(td->host, tpt_level_pages(level));
+	if (host_page_wbinvd(td->host, hpa, leaf_bytes(level), td->hkid)) {
+		host_page_leaked(td->host, tpt_level_pages(level));
 		return -EIO;
 	}
-	page_clear(td->host, hpa, leaf_bytes(level));
+	host_page_clear(td->host, hpa, leaf_bytes(level));
 	return 0;
 }
 
@@ -133,8 +133,8 @@ static int op_remove(void *ctx, tpt_gfn gfn, enum tpt_level level, tpt_pfn pfn)
 	int err;
 
 	if (!td_alive(td))
-		return td_refuse(td, "remove");
-	err = call_here(td->host, &call);
+		return host_td_refuse(td, "remove");
+	err = host_call_here(td->host, &call);
 	if (err)
 		return err;
 	atomic_fetch_sub(&td->blocked, 1);
@@ -142,7 +142,7 @@ static int op_remove(void *ctx, tpt_gfn gfn, enum tpt_level level, tpt_pfn pfn)
 		host_log(td->host, TPT_LOG_ERROR,
 			 "gfn 0x%" PRIx64 " had page 0x%" PRIx64 ", not 0x%" PRIx64, gfn,
 			 call.out.rcx, hpa);
-		page_leaked(td->host, tpt_level_pages(level));
+		host_page_leaked(td->host, tpt_level_pages(level));
 		return -EIO;
 	}
 	return bring_home(td, hpa, level);
@@ -150,7 +150,7 @@ static int op_remove(void *ctx, tpt_gfn gfn, enum tpt_level level, tpt_pfn pfn)
 
 static int op_release(void *ctx)
 {
-	return td_release(ctx);
+	return host_td_release(ctx);
 }
 
 /* No key, no cached line: caches were written back between the last use and the key's end. */
@@ -159,12 +159,12 @@ static int reclaim(struct tdx_td *td, uint64_t hpa, enum tpt_level level, const 
 	int err;
 
 	if (td_state(td) != TDX_TD_RELEASED)
-		return td_refuse(td, what);
-	err = page_reclaim(td->host, hpa, level);
+		return host_td_refuse(td, what);
+	err = host_page_reclaim(td->host, hpa, level);
 	if (!err)
-		page_clear(td->host, hpa, leaf_bytes(level));
+		host_page_clear(td->host, hpa, leaf_bytes(level));
 	else if (err != -EBUSY)
-		page_leaked(td->host, tpt_level_pages(level));
+		host_page_leaked(td->host, tpt_level_pages(level));
 	return err;
 }
 
@@ -219,12 +219,12 @@ static int op_read(void *ctx, tpt_gfn gfn, enum tpt_level level, struct tpt_exte
 
 	*entry = (struct tpt_external_entry){.kind = TPT_EXTERNAL_NONE};
 	if (!td_alive(td))
-		return td_refuse(td, "read");
-	err = call_patient(td->host, host_lp(td->host), &call);
+		return host_td_refuse(td, "read");
+	err = host_call_patient(td->host, host_lp(td->host), &call);
 	/* No table leads there. */
 	if ((call.status & TDX_STATUS_MASK) == TDX_EPT_WALK_FAILED)
 		return 0;
-	call_judge(td->host, &call, err);
+	host_call_judge(td->host, &call, err);
 	return err ? err : describe(td, &call, level, entry);
 }
 

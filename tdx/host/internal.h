@@ -74,16 +74,16 @@ struct call {
  * a bound. Counts each try. Returns tdx_status_errno(); -EPERM if the LP is inside a TD, -EINVAL if
  * there is no such LP (logged, nothing called). Logs nothing else.
  */
-int call_once(struct tdx_host *host, unsigned int lp, struct call *call);
+int host_call_once(struct tdx_host *host, unsigned int lp, struct call *call);
 /* The same, until it isn't busy, up to config.busy_tries. */
-int call_patient(struct tdx_host *host, unsigned int lp, struct call *call);
+int host_call_patient(struct tdx_host *host, unsigned int lp, struct call *call);
 /* Logs the failed call if @err is neither 0 nor -EBUSY. Returns @err. */
-int call_judge(struct tdx_host *host, const struct call *call, int err);
-/* call_once() or call_patient() on the current LP, judged. */
-int call_here(struct tdx_host *host, struct call *call);
-int call_here_patient(struct tdx_host *host, struct call *call);
+int host_call_judge(struct tdx_host *host, const struct call *call, int err);
+/* host_call_once() or host_call_patient() on the current LP, judged. */
+int host_call_here(struct tdx_host *host, struct call *call);
+int host_call_here_patient(struct tdx_host *host, struct call *call);
 /* VP.ENTER with the guest's registers; which side the LP is on afterwards. */
-enum tdx_side call_enter(struct tdx_host *host, unsigned int lp, struct tdx_regs *regs);
+enum tdx_side host_call_enter(struct tdx_host *host, unsigned int lp, struct tdx_regs *regs);
 
 unsigned int host_lp(const struct tdx_host *host);
 void host_relax(const struct tdx_host *host);
@@ -93,24 +93,24 @@ void host_log(const struct tdx_host *host, enum tpt_log_level level, const char 
 /* -- page.c -- */
 
 /* A page from config.page_alloc(), written back. 0 and *hpa, or -ENOMEM and NO_PAGE. */
-int page_get(struct tdx_host *host, uint64_t *hpa);
+int host_page_get(struct tdx_host *host, uint64_t *hpa);
 /* Gives back a page that the module doesn't hold. */
-void page_put(struct tdx_host *host, uint64_t hpa);
+void host_page_put(struct tdx_host *host, uint64_t hpa);
 /* A new page given to the module with @call, which has all but the page (RCX). NO_PAGE on error. */
-int page_donate(struct tdx_host *host, struct call *call, uint64_t *page);
-void page_write_back(const struct tdx_host *host, uint64_t hpa, uint64_t bytes);
+int host_page_donate(struct tdx_host *host, struct call *call, uint64_t *page);
+void host_page_write_back(const struct tdx_host *host, uint64_t hpa, uint64_t bytes);
 /* Memory that the module doesn't hold any more. */
-void page_clear(struct tdx_host *host, uint64_t hpa, uint64_t bytes);
+void host_page_clear(struct tdx_host *host, uint64_t hpa, uint64_t bytes);
 /* PHYMEM.PAGE.WBINVD under @hkid of each 4 KiB. */
-int page_wbinvd(struct tdx_host *host, uint64_t hpa, uint64_t bytes, uint16_t hkid);
+int host_page_wbinvd(struct tdx_host *host, uint64_t hpa, uint64_t bytes, uint16_t hkid);
 /* PHYMEM.PAGE.RECLAIM of a leaf or page of @level (triptych's) of a released TD; not cleared. */
-int page_reclaim(struct tdx_host *host, uint64_t hpa, enum tpt_level level);
-void page_leaked(struct tdx_host *host, uint64_t pages);
+int host_page_reclaim(struct tdx_host *host, uint64_t hpa, enum tpt_level level);
+void host_page_leaked(struct tdx_host *host, uint64_t pages);
 
 /* -- release.c -- */
 
 /* From BUILDING or RUNNABLE to RELEASED; nothing if that was done. */
-int td_release(struct tdx_td *td);
+int host_td_release(struct tdx_td *td);
 
 /* -- td.c, vcpu.c -- */
 
@@ -125,8 +125,8 @@ static inline bool td_alive(const struct tdx_td *td)
 }
 
 /* Logs that @what can't be done in the TD's state. Returns -EPERM. */
-int td_refuse(const struct tdx_td *td, const char *what);
+int host_td_refuse(const struct tdx_td *td, const char *what);
 /* VP.FLUSH on @vcpu's LP. Patient or not. */
-int vcpu_flush(struct tdx_vcpu *vcpu, bool patient);
+int host_vcpu_flush(struct tdx_vcpu *vcpu, bool patient);
 
 #endif

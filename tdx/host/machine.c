@@ -69,7 +69,7 @@ static int init_tdmr(struct tdx_host *host, const struct tdx_tdmr *tdmr)
 
 	/* RDX: the address up to which the region is usable. */
 	do {
-		err = call_here_patient(host, &call);
+		err = host_call_here_patient(host, &call);
 	} while (!err && call.status == TDX_SUCCESS && call.out.rdx < tdmr->base.a + tdmr->size);
 	return err;
 }

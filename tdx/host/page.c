@@ -7,24 +7,24 @@ static tpt_hpa to_hpa(uint64_t hpa)
 	return (tpt_hpa){hpa};
 }
 
-void page_write_back(const struct tdx_host *host, uint64_t hpa, uint64_t bytes)
+void host_page_write_back(const struct tdx_host *host, uint64_t hpa, uint64_t bytes)
 {
 	if (host->config.write_back)
 		host->config.write_back(host->config.ctx, to_hpa(hpa), bytes);
 }
 
-void page_clear(struct tdx_host *host, uint64_t hpa, uint64_t bytes)
+void host_page_clear(struct tdx_host *host, uint64_t hpa, uint64_t bytes)
 {
 	host->config.clear(host->config.ctx, to_hpa(hpa), bytes);
 	atomic_fetch_add(&host->cleared_pages, bytes / TPT_PAGE_SIZE);
 }
 
-void page_leaked(struct tdx_host *host, uint64_t pages)
+void host_page_leaked(struct tdx_host *host, uint64_t pages)
 {
 	atomic_fetch_add(&host->leaked_pages, pages);
 }
 
-int page_get(struct tdx_host *host, uint64_t *hpa)
+int host_page_get(struct tdx_host *host, uint64_t *hpa)
 {
 	tpt_hpa page;
 	int err = host->config.page_alloc(host->config.ctx, &page);
@@ -37,39 +37,39 @@ int page_get(struct tdx_host *host, uint64_t *hpa)
 	}
 	*hpa = page.a;
 	atomic_fetch_add(&host->own_pages, 1);
-	page_write_back(host, page.a, TPT_PAGE_SIZE);
+	host_page_write_back(host, page.a, TPT_PAGE_SIZE);
 	return 0;
 }
 
-void page_put(struct tdx_host *host, uint64_t hpa)
+void host_page_put(struct tdx_host *host, uint64_t hpa)
 {
 	host->config.page_free(host->config.ctx, to_hpa(hpa));
 	atomic_fetch_sub(&host->own_pages, 1);
 }
 
-int page_donate(struct tdx_host *host, struct call *call, uint64_t *page)
+int host_page_donate(struct tdx_host *host, struct call *call, uint64_t *page)
 {
-	int err = page_get(host, page);
+	int err = host_page_get(host, page);
 
 	if (err)
 		return err;
 	call->in.rcx = *page;
-	err = call_here_patient(host, call);
+	err = host_call_here_patient(host, call);
 	if (err) {
-		page_put(host, *page);
+		host_page_put(host, *page);
 		*page = NO_PAGE;
 	}
 	return err;
 }
 
-int page_wbinvd(struct tdx_host *host, uint64_t hpa, uint64_t bytes, uint16_t hkid)
+int host_page_wbinvd(struct tdx_host *host, uint64_t hpa, uint64_t bytes, uint16_t hkid)
 {
 	for (uint64_t at = hpa; at < hpa + bytes; at += TPT_PAGE_SIZE) {
 		struct call call = {
 			.leaf = TDH_PHYMEM_PAGE_WBINVD,
 			.in.rcx = at | (uint64_t)hkid << host->config.hkid_start_bit,
 		};
-		int err = call_here_patient(host, &call);
+		int err = host_call_here_patient(host, &call);
 
 		if (err)
 			return err;
@@ -77,10 +77,10 @@ int page_wbinvd(struct tdx_host *host, uint64_t hpa, uint64_t bytes, uint16_t hk
 	return 0;
 }
 
-int page_reclaim(struct tdx_host *host, uint64_t hpa, enum tpt_level level)
+int host_page_reclaim(struct tdx_host *host, uint64_t hpa, enum tpt_level level)
 {
 	struct call call = {.leaf = TDH_PHYMEM_PAGE_RECLAIM, .in.rcx = hpa};
-	int err = call_here_patient(host, &call);
+	int err = host_call_here_patient(host, &call);
 
 	if (err)
 		return err;

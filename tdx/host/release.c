@@ -11,7 +11,7 @@
 static int flush_vcpus(struct tdx_td *td)
 {
 	for (struct tdx_vcpu *vcpu = td->vcpus; vcpu; vcpu = vcpu->next) {
-		int err = vcpu_flush(vcpu, true);
+		int err = host_vcpu_flush(vcpu, true);
 
 		if (err)
 			return err;
@@ -26,7 +26,7 @@ static int flush_done(struct tdx_td *td)
 
 	if (td->flush_done)
 		return 0;
-	err = call_here_patient(td->host, &call);
+	err = host_call_here_patient(td->host, &call);
 	td->flush_done = !err;
 	return err;
 }
@@ -45,7 +45,7 @@ static void write_back_package(void *arg)
 	struct call call = {.leaf = TDH_PHYMEM_CACHE_WB};
 
 	for (int i = 0; i < WRITE_BACK_TRIES; i++) {
-		wb->err = call_once(host, wb->lp, &call);
+		wb->err = host_call_once(host, wb->lp, &call);
 		switch (call.status & TDX_STATUS_MASK) {
 		case TDX_INTERRUPTED_RESUMABLE:
 			call.in.rcx = 1;
@@ -61,7 +61,7 @@ static void write_back_package(void *arg)
 		if (wb->err != -EBUSY)
 			break;
 	}
-	call_judge(host, &call, wb->err);
+	host_call_judge(host, &call, wb->err);
 }
 
 static int write_back(struct tdx_td *td)
@@ -84,7 +84,7 @@ static int write_back(struct tdx_td *td)
 	return 0;
 }
 
-int td_release(struct tdx_td *td)
+int host_td_release(struct tdx_td *td)
 {
 	struct call free_id = {.leaf = TDH_MNG_KEY_FREEID, .in.rcx = td->tdr};
 	int err;
@@ -97,7 +97,7 @@ int td_release(struct tdx_td *td)
 	if (!err)
 		err = write_back(td);
 	if (!err)
-		err = call_here_patient(td->host, &free_id);
+		err = host_call_here_patient(td->host, &free_id);
 	if (!err)
 		atomic_store(&td->state, TDX_TD_RELEASED);
 	return err;

@@ -10,7 +10,7 @@
 #define TSC_FREQUENCY_DEFAULT 100  /* 2.5 GHz */
 #define EXTEND_BYTES	      256  /* that one MR.EXTEND measures */
 
-int td_refuse(const struct tdx_td *td, const char *what)
+int host_td_refuse(const struct tdx_td *td, const char *what)
 {
 	static const char *const names[] = {
 		[TDX_TD_BUILDING] = "BUILDING",
@@ -52,7 +52,7 @@ static void config_key(void *arg)
 	struct tdx_host *host = p->td->host;
 	struct call call = {.leaf = TDH_MNG_KEY_CONFIG, .in.rcx = p->td->tdr};
 
-	p->err = call_judge(host, &call, call_patient(host, p->lp, &call));
+	p->err = host_call_judge(host, &call, host_call_patient(host, p->lp, &call));
 }
 
 static int config_keys(struct tdx_td *td)
@@ -91,28 +91,28 @@ static int init_td(struct tdx_td *td, const struct tdx_td_config *c)
 	struct tdx_host *host = td->host;
 	struct call call = {.leaf = TDH_MNG_INIT, .in.rcx = td->tdr};
 	uint64_t page;
-	int err = page_get(host, &page);
+	int err = host_page_get(host, &page);
 
 	if (err)
 		return err;
 	fill_params(host->config.page_ptr(host->config.ctx, (tpt_hpa){page}), c);
 	call.in.rdx = page;
-	err = call_here_patient(host, &call);
-	page_put(host, page);
+	err = host_call_here_patient(host, &call);
+	host_page_put(host, page);
 	return err;
 }
 
 static int build_td(struct tdx_td *td, const struct tdx_td_config *c)
 {
 	struct call create = {.leaf = TDH_MNG_CREATE, .in.rdx = c->hkid};
-	int err = page_donate(td->host, &create, &td->tdr);
+	int err = host_page_donate(td->host, &create, &td->tdr);
 
 	if (!err)
 		err = config_keys(td);
 	for (unsigned int i = 0; !err && i < NR_TDCS_PAGES; i++) {
 		struct call add = {.leaf = TDH_MNG_ADDCX, .in.rdx = td->tdr};
 
-		err = page_donate(td->host, &add, &td->tdcs[i]);
+		err = host_page_donate(td->host, &add, &td->tdcs[i]);
 	}
 	return err ? err : init_td(td, c);
 }
@@ -202,7 +202,7 @@ static int measure_page(struct tdx_td *td, uint64_t gpa)
 {
 	for (uint64_t at = gpa; at < gpa + TPT_PAGE_SIZE; at += EXTEND_BYTES) {
 		struct call call = {.leaf = TDH_MR_EXTEND, .in.rcx = at, .in.rdx = td->tdr};
-		int err = call_here_patient(td->host, &call);
+		int err = host_call_here_patient(td->host, &call);
 
 		if (err) {
 			td->measurement_broken = true;
@@ -234,7 +234,7 @@ int tdx_td_add_page(struct tdx_td *td, struct tpt_vcpu *vcpu, tpt_gpa gpa, tpt_h
 	int nobody = NO_LP, err;
 
 	if (td_state(td) != TDX_TD_BUILDING)
-		return td_refuse(td, "tdx_td_add_page");
+		return host_td_refuse(td, "tdx_td_add_page");
 	if (gpa.a % TPT_PAGE_SIZE || gpa.a >> td->shared_bit || source.a % TPT_PAGE_SIZE) {
 		host_log(td->host, TPT_LOG_ERROR,
 			 "tdx_td_add_page: gpa 0x%llx or source 0x%llx is unaligned or not private",
@@ -256,7 +256,7 @@ int tdx_td_finalize(struct tdx_td *td)
 	int err;
 
 	if (td_state(td) != TDX_TD_BUILDING)
-		return td_refuse(td, "tdx_td_finalize");
+		return host_td_refuse(td, "tdx_td_finalize");
 	if (td->measurement_broken) {
 		host_log(td->host, TPT_LOG_ERROR, "tdx_td_finalize: a page is measured in part");
 		return -EPERM;
@@ -264,7 +264,7 @@ int tdx_td_finalize(struct tdx_td *td)
 	/* What was blocked without tracking could never be removed from a runnable TD. */
 	if (atomic_load(&td->blocked))
 		return -EBUSY;
-	err = call_here_patient(td->host, &call);
+	err = host_call_here_patient(td->host, &call);
 	if (!err)
 		atomic_store(&td->state, TDX_TD_RUNNABLE);
 	return err;
@@ -279,11 +279,11 @@ static int take_back(struct tdx_host *host, uint64_t *page)
 
 	if (*page == NO_PAGE)
 		return 0;
-	err = page_reclaim(host, *page, TPT_LEVEL_4K);
+	err = host_page_reclaim(host, *page, TPT_LEVEL_4K);
 	if (err)
 		return err;
-	page_clear(host, *page, TPT_PAGE_SIZE);
-	page_put(host, *page);
+	host_page_clear(host, *page, TPT_PAGE_SIZE);
+	host_page_put(host, *page);
 	*page = NO_PAGE;
 	return 0;
 }
@@ -320,7 +320,7 @@ static void leak_page(struct tdx_host *host, uint64_t *page)
 		return;
 	*page = NO_PAGE;
 	atomic_fetch_sub(&host->own_pages, 1);
-	page_leaked(host, 1);
+	host_page_leaked(host, 1);
 }
 
 /* The module reads and writes the TDR under its own key, so that is whose lines are in the caches.
@@ -329,7 +329,7 @@ static int take_back_tdr(struct tdx_td *td)
 {
 	struct tdx_host *host = td->host;
 	struct call call = {.leaf = TDH_PHYMEM_PAGE_RECLAIM, .in.rcx = td->tdr};
-	int err = call_patient(host, host_lp(host), &call);
+	int err = host_call_patient(host, host_lp(host), &call);
 
 	if (err == -ENOTEMPTY) {
 		host_log(host, TPT_LOG_WARNING,
@@ -337,16 +337,16 @@ static int take_back_tdr(struct tdx_td *td)
 			 (unsigned long long)td->tdr);
 		return -EBUSY;
 	}
-	call_judge(host, &call, err);
+	host_call_judge(host, &call, err);
 	if (err)
 		return err;
-	err = page_wbinvd(host, td->tdr, TPT_PAGE_SIZE, host->config.global_hkid);
+	err = host_page_wbinvd(host, td->tdr, TPT_PAGE_SIZE, host->config.global_hkid);
 	if (err) {
 		leak_page(host, &td->tdr);
 		return -EIO;
 	}
-	page_clear(host, td->tdr, TPT_PAGE_SIZE);
-	page_put(host, td->tdr);
+	host_page_clear(host, td->tdr, TPT_PAGE_SIZE);
+	host_page_put(host, td->tdr);
 	td->tdr = NO_PAGE;
 	return 0;
 }
@@ -358,7 +358,7 @@ int tdx_td_destroy(struct tdx_td *td)
 	if (td_state(td) == TDX_TD_DESTROYED)
 		return 0;
 	if (td->tdr != NO_PAGE)
-		err = td_release(td);
+		err = host_td_release(td);
 	if (!err)
 		err = take_back_children(td);
 	if (!err && td->tdr != NO_PAGE)

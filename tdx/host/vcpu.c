@@ -11,7 +11,7 @@ static int init_vcpu(struct tdx_vcpu *vcpu, uint64_t rcx)
 	struct tdx_host *host = vcpu->td->host;
 	struct call call = {.leaf = TDH_VP_INIT, .in.rcx = vcpu->tdvpr, .in.rdx = rcx};
 	unsigned int lp = host_lp(host);
-	int err = call_judge(host, &call, call_patient(host, lp, &call));
+	int err = host_call_judge(host, &call, host_call_patient(host, lp, &call));
 
 	if (!err)
 		atomic_store(&vcpu->lp, (int)lp);
@@ -25,7 +25,7 @@ static int build_vcpu(struct tdx_vcpu *vcpu, uint64_t rcx)
 	for (unsigned int i = 0; !err && i < NR_TDCX_PAGES; i++) {
 		struct call add = {.leaf = TDH_VP_ADDCX, .in.rdx = vcpu->tdvpr};
 
-		err = page_donate(vcpu->td->host, &add, &vcpu->tdcx[i]);
+		err = host_page_donate(vcpu->td->host, &add, &vcpu->tdcx[i]);
 	}
 	return err ? err : init_vcpu(vcpu, rcx);
 }
@@ -51,11 +51,11 @@ int tdx_vcpu_create(struct tdx_td *td, uint64_t rcx, struct tdx_vcpu **out)
 	int err;
 
 	if (td_state(td) != TDX_TD_BUILDING)
-		return td_refuse(td, "tdx_vcpu_create");
+		return host_td_refuse(td, "tdx_vcpu_create");
 	vcpu = alloc_vcpu(td);
 	if (!vcpu)
 		return -ENOMEM;
-	err = page_donate(vcpu->td->host, &create, &vcpu->tdvpr);
+	err = host_page_donate(vcpu->td->host, &create, &vcpu->tdvpr);
 	if (err) {
 		free(vcpu);
 		return err;
@@ -94,14 +94,15 @@ static void flush_here(void *arg)
 	struct tdx_host *host = f->vcpu->td->host;
 	struct call call = {.leaf = TDH_VP_FLUSH, .in.rcx = f->vcpu->tdvpr};
 
-	f->err = f->patient ? call_patient(host, f->lp, &call) : call_once(host, f->lp, &call);
+	f->err = f->patient ? host_call_patient(host, f->lp, &call)
+			    : host_call_once(host, f->lp, &call);
 	/* A failed entry may have left the vCPU as it was. */
 	if ((call.status & TDX_STATUS_MASK) == TDX_VCPU_NOT_ASSOCIATED)
 		f->err = 0;
-	call_judge(host, &call, f->err);
+	host_call_judge(host, &call, f->err);
 }
 
-int vcpu_flush(struct tdx_vcpu *vcpu, bool patient)
+int host_vcpu_flush(struct tdx_vcpu *vcpu, bool patient)
 {
 	const struct tdx_host_config *c = &vcpu->td->host->config;
 	struct flush f = {.vcpu = vcpu, .patient = patient};
@@ -123,8 +124,8 @@ int vcpu_flush(struct tdx_vcpu *vcpu, bool patient)
 int tdx_vcpu_flush(struct tdx_vcpu *vcpu)
 {
 	if (!td_alive(vcpu->td))
-		return td_refuse(vcpu->td, "tdx_vcpu_flush");
-	return vcpu_flush(vcpu, false);
+		return host_td_refuse(vcpu->td, "tdx_vcpu_flush");
+	return host_vcpu_flush(vcpu, false);
 }
 
 static bool is_elsewhere(const struct tdx_vcpu *vcpu, unsigned int here)
@@ -160,10 +161,10 @@ int tdx_vcpu_set_shared_eptp(struct tdx_vcpu *vcpu, tpt_hpa root)
 	int err;
 
 	if (!td_alive(vcpu->td))
-		return td_refuse(vcpu->td, "tdx_vcpu_set_shared_eptp");
+		return host_td_refuse(vcpu->td, "tdx_vcpu_set_shared_eptp");
 	if (is_elsewhere(vcpu, lp))
 		return -EXDEV;
-	err = call_judge(host, &call, call_patient(host, lp, &call));
+	err = host_call_judge(host, &call, host_call_patient(host, lp, &call));
 	note_association(vcpu, lp, call.status);
 	return err;
 }
@@ -209,13 +210,13 @@ enum tdx_enter tdx_vcpu_enter(struct tdx_vcpu *vcpu, struct tdx_regs *regs)
 	enum tdx_enter result;
 
 	if (td_state(vcpu->td) != TDX_TD_RUNNABLE) {
-		td_refuse(vcpu->td, "tdx_vcpu_enter");
+		host_td_refuse(vcpu->td, "tdx_vcpu_enter");
 		return TDX_ENTER_REFUSED;
 	}
 	if (is_elsewhere(vcpu, lp))
 		return TDX_ENTER_ELSEWHERE;
 	regs->rcx = vcpu->tdvpr;
-	if (call_enter(host, lp, regs) == TDX_GUEST) {
+	if (host_call_enter(host, lp, regs) == TDX_GUEST) {
 		atomic_store(&vcpu->lp, (int)lp);
 		return TDX_ENTER_GUEST;
 	}
