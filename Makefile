@@ -105,7 +105,8 @@ check: deps                                        ## build and run all tests; S
 	@$(MAKE) --no-print-directory check-built
 check-built: all $(TESTS) $(EXAMPLES)
 	@BUILD=$(BUILD) SAN=$(SAN) NM=$(NM) tests/run.sh $(TESTS) \
-		$(if $(SAN),,--check tests/check_symbols.sh --check tests/check_rooms.sh) \
+		$(if $(SAN),,--check tests/check_symbols.sh --check tests/check_rooms.sh \
+			--check tests/check_readme.sh) \
 		$(addprefix --check ,$(EXAMPLES))
 
 TRACE := traces/kvm-npt-linux-boot-4k.txt.xz

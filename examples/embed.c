@@ -8,24 +8,22 @@
 static int lookup(void *ctx, const struct tpt_backing_query *q, struct tpt_backing_page *page)
 {
 	(void)ctx;
-	*page = (struct tpt_backing_page){
-		.pfn = {0x100000 + q->gfn}, .writable = true, .level = TPT_LEVEL_2M};
+	*page = (struct tpt_backing_page){{0x100000 + q->gfn}, true, false, TPT_LEVEL_2M};
 	return 0;
 }
 
 int main(void)
 {
-	const struct tpt_posix_config process = {.size = sizeof(process)};
 	const struct tpt_backing_ops backing = {.size = sizeof(backing), .lookup = lookup};
-	struct tpt_posix *posix = tpt_posix_create(&process);
-	struct tpt_vm_config config = {.size = sizeof(config), .format = TPT_FORMAT_EPT};
-	struct tpt_memory_region ram = {.size = 64 << 20, .hva = {0x7f0000000000}};
+	const struct tpt_memory_region ram = {.size = 64 << 20, .hva = {0x7f0000000000}};
 	struct tpt_fault fault = {.gpa = {0x201000}, .error_code = TPT_PFERR_WRITE};
+	struct tpt_posix *posix = tpt_posix_create(NULL);
+	struct tpt_vm_config config;
 	struct tpt_vcpu *vcpu;
 	struct tpt_roots roots;
 	struct tpt_vm *vm;
 
-	tpt_vm_config_default(&config);
+	tpt_vm_config_init(&config, TPT_FORMAT_EPT);
 	config.platform = tpt_posix_platform(posix);
 	config.platform_ctx = posix;
 	config.backing = &backing;
@@ -33,8 +31,7 @@ int main(void)
 	    tpt_vcpu_create(vm, 0, &vcpu) || tpt_vcpu_load_roots(vcpu, &roots))
 		return 1;
 	if (tpt_vcpu_fault(vcpu, &fault) == TPT_RET_PF_FIXED) /* what an EPT violation asks */
-		printf("gpa %#lx: entry %#lx, level %d\n", fault.gpa.a, fault.spte.w,
-		       fault.goal_level);
+		printf("gpa %#lx: entry %#lx\n", fault.gpa.a, fault.spte.w);
 	tpt_vm_destroy(vm);
 	return tpt_posix_destroy(posix) != 0;
 }

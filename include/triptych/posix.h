@@ -62,7 +62,8 @@ struct tpt_posix_config {
 };
 
 /*
- * Makes a platform, with its arena reserved and its reclaiming thread running. NULL and errno:
+ * Makes a platform, with its arena reserved and its reclaiming thread running; a NULL @config means
+ * all defaults. NULL and errno:
  * EINVAL (a field is out of its range), ENOMEM, EAGAIN (no thread).
  */
 struct tpt_posix *tpt_posix_create(const struct tpt_posix_config *config);

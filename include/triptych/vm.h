@@ -58,11 +58,11 @@ struct tpt_vm_config {
 };
 
 /*
- * Fills all that *config leaves open but the tables of functions: size and format are the caller's
- * and stay; 4 levels, 46 bits of physical address on both sides, one address space, leaves up to
- * 1 GiB, private ones of 4 KiB.
+ * Fills *config with what most VMs want; the tables of functions are NULL and the caller's to set.
+ * 4 levels, 46 bits of physical address on both sides, one address space, leaves up to 1 GiB,
+ * private ones of 4 KiB, no flags.
  */
-void tpt_vm_config_default(struct tpt_vm_config *config);
+void tpt_vm_config_init(struct tpt_vm_config *config, enum tpt_format format);
 
 /*
  * Creates a VM. 0 and *vm, or -EINVAL (a field is out of its range, or flags contradict: the log

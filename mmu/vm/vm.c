@@ -115,14 +115,18 @@ static void init_env(struct tpt_vm *vm, const struct tpt_vm_config *c)
 	};
 }
 
-void tpt_vm_config_default(struct tpt_vm_config *config)
+void tpt_vm_config_init(struct tpt_vm_config *config, enum tpt_format format)
 {
-	config->levels = 4;
-	config->maxphyaddr = 46;
-	config->guest_maxphyaddr = 46;
-	config->address_spaces = 1;
-	config->max_leaf_level = TPT_LEVEL_1G;
-	config->max_private_level = TPT_LEVEL_4K;
+	*config = (struct tpt_vm_config){
+		.size = sizeof(*config),
+		.format = format,
+		.levels = 4,
+		.maxphyaddr = 46,
+		.guest_maxphyaddr = 46,
+		.address_spaces = 1,
+		.max_leaf_level = TPT_LEVEL_1G,
+		.max_private_level = TPT_LEVEL_4K,
+	};
 }
 
 int tpt_vm_create(const struct tpt_vm_config *config, struct tpt_vm **out)

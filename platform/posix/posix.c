@@ -136,10 +136,13 @@ static struct tpt_posix *posix_new(const struct tpt_posix_config *config)
 
 struct tpt_posix *tpt_posix_create(const struct tpt_posix_config *config)
 {
+	const struct tpt_posix_config defaults = {.size = sizeof(defaults)};
 	struct tpt_posix *posix;
 	int ret;
 
-	if (!config || config->size != sizeof(*config)) {
+	if (!config)
+		config = &defaults;
+	if (config->size != sizeof(*config)) {
 		errno = EINVAL;
 		return NULL;
 	}
