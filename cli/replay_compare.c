@@ -1,0 +1,477 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * Every outcome against the recording: words bit for bit, ends, error codes. An observer: nothing
+ * it knows reaches the library.
+ */
+#include "cli/replay.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include <triptych/spte.h>
+
+#define ADDR_MASK 0x000ffffffffff000ull
+#define NPF_P	  (1ull << 0)
+#define NPF_RSVD  (1ull << 3)
+
+/* ---- words ---- */
+
+static struct replay_word recorded_word(const struct trace_event *ev)
+{
+	return (struct replay_word){true, ev->change.as_id, ev->level, ev->change.gfn,
+				    ev->change.new_word};
+}
+
+/* Where a table lies is the host's affair; all else of its word is not. */
+static bool same_word(const struct replay_word *a, const struct replay_word *b)
+{
+	enum trace_word what = trace_word_class(a->word, a->level);
+	uint64_t differs = a->word ^ b->word;
+
+	if (a->there != b->there || a->as_id != b->as_id || a->level != b->level ||
+	    a->gfn != b->gfn || what != trace_word_class(b->word, b->level))
+		return false;
+	return !(what == TRACE_WORD_TABLE ? differs & ~ADDR_MASK : differs);
+}
+
+static struct replay_finding *add_finding(struct replay_compare *c, const struct replay_fault *f,
+					  enum replay_difference what)
+{
+	struct replay_finding *n;
+
+	if (c->nr_findings == REPLAY_MAX_FINDINGS)
+		return NULL;
+	n = &c->findings[c->nr_findings++];
+	*n = (struct replay_finding){
+		.what = what,
+		.line = f->event->line,
+		.vcpu = f->vcpu,
+		.gpa = f->event->fault.gpa,
+		.error_code = f->event->fault.error_code,
+		.our_code = f->step.hw.error,
+		.expected = trace_outcome_name((enum trace_outcome)f->recorded->outcome),
+		.result = replay_result_name(f->result),
+	};
+	return n;
+}
+
+static void word_differs(struct replay_compare *c, const struct replay_fault *f, unsigned int nr,
+			 const struct replay_word *recorded, const struct replay_word *ours)
+{
+	struct replay_finding *n = add_finding(c, f,
+					       !recorded->there ? REPLAY_DIFFERENT_EXTRA
+					       : !ours->there	? REPLAY_DIFFERENT_MISSING
+								: REPLAY_DIFFERENT_WORD);
+
+	c->different++;
+	c->extra += !recorded->there;
+	if (!n)
+		return;
+	n->nr = nr + 1;
+	n->recorded = *recorded;
+	n->ours = *ours;
+}
+
+static void count_word(struct replay_compare *c, const struct replay_word *w)
+{
+	enum trace_word what = trace_word_class(w->word, w->level);
+
+	c->compared++;
+	c->tables += what == TRACE_WORD_TABLE;
+	c->leaves += what == TRACE_WORD_LEAF;
+	c->mmio += what == TRACE_WORD_MMIO;
+}
+
+/* Returns how many differ. */
+static unsigned int compare_words(struct replay_compare *c, const struct replay *r,
+				  const struct replay_fault *f)
+{
+	unsigned int nr = f->recorded->nr_installs, differ = 0;
+
+	for (unsigned int i = 0; i < nr || i < c->nr_words; i++) {
+		struct replay_word recorded = {0}, ours = {0};
+
+		if (i < nr)
+			recorded = recorded_word(
+				&r->t->events[r->t->installs[f->recorded->first + i]]);
+		if (i < c->nr_words)
+			ours = c->words[i];
+		if (recorded.there)
+			count_word(c, &recorded);
+		if (same_word(&recorded, &ours))
+			continue;
+		differ++;
+		word_differs(c, f, i, &recorded, &ours);
+	}
+	return differ;
+}
+
+/* ---- ends ---- */
+
+/* Whether a mark_mmio_spte was recorded as it happened here: GFN, access, generation. */
+static bool same_mark(const struct replay_compare *c, const struct replay *r,
+		      const struct trace_fault *f)
+{
+	const struct trace_event *ev;
+
+	if (f->mark == TRACE_NONE)
+		return true;
+	ev = &r->t->events[f->mark];
+	return c->marked && c->mark.gfn == ev->mark.gfn && c->mark.access == ev->mark.access &&
+	       c->mark.generation == ev->mark.gen;
+}
+
+/* The access is the VMM's, at the address that the guest used. */
+static bool is_emulated(const struct replay_fault *f)
+{
+	return f->result == REPLAY_MMIO && f->exit.reason == TPT_EXIT_MMIO &&
+	       f->exit.gpa.a == f->event->fault.gpa;
+}
+
+static bool same_outcome(const struct replay_compare *c, const struct replay *r,
+			 const struct replay_fault *f)
+{
+	switch ((enum trace_outcome)f->recorded->outcome) {
+	case TRACE_INSTALLED:
+		return f->result == REPLAY_FIXED;
+	case TRACE_MMIO_CREATED:
+		return is_emulated(f) && same_mark(c, r, f->recorded);
+	case TRACE_MMIO_HIT:
+	case TRACE_RO_EMULATED:
+		return is_emulated(f);
+	case TRACE_COW_RETRY:
+		return f->result == REPLAY_RETRY;
+	case TRACE_UNCHANGED:
+	case TRACE_FAST_FIXED:
+	case TRACE_FAST_SPURIOUS:
+	case TRACE_OUTCOMES:
+		break;
+	}
+	/* Recorded with no answer: whoever was first, or the guest tried again. */
+	return f->result == REPLAY_HIT || f->result == REPLAY_SPURIOUS || f->result == REPLAY_RETRY;
+}
+
+static void compare_outcome(struct replay_compare *c, const struct replay *r,
+			    const struct replay_fault *f, bool words_differ)
+{
+	c->outcomes_compared++;
+	if (same_outcome(c, r, f))
+		return;
+	c->outcomes_different++;
+	if (!words_differ)
+		add_finding(c, f, REPLAY_DIFFERENT_OUTCOME);
+}
+
+/*
+ * The processor's error code. RSVD means that the entry was present (APM vol. 2, 15.25.6), so P
+ * must be set with it; where the recording processor left P clear, that bit alone is not compared.
+ */
+static void compare_code(struct replay_compare *c, const struct replay_fault *f)
+{
+	uint64_t recorded = f->event->fault.error_code, differs = recorded ^ f->step.hw.error;
+
+	if (!f->step.faulted)
+		return;
+	c->codes_compared++;
+	if (differs == NPF_P && recorded & NPF_RSVD) {
+		c->codes_lenient++;
+	} else if (differs) {
+		c->codes_different++;
+		add_finding(c, f, REPLAY_DIFFERENT_CODE);
+	}
+}
+
+/* ---- what had been inferred from what ---- */
+
+/* One installed leaf: the slot that the inferred history gives it, and its block of 2 MiB. */
+struct replay_evidence {
+	const struct slot_def *slot;
+	uint64_t gfn;
+};
+
+static int by_slot(const void *a, const void *b)
+{
+	const struct replay_evidence *x = a, *y = b;
+
+	if (x->slot != y->slot)
+		return x->slot < y->slot ? -1 : 1;
+	return (x->gfn > y->gfn) - (x->gfn < y->gfn);
+}
+
+static const struct slot_def *slot_of_leaf(const struct replay *r, const struct trace_fault *f)
+{
+	const struct trace_event *ev = &r->t->events[f->leaf];
+
+	return slots_find(slots_table_at(r->h, trace_zaps_before(r->t, f->event)), ev->change.as_id,
+			  ev->change.gfn << 12);
+}
+
+/* Only an inferred history can have taken a slot's access or edges from a leaf alone. */
+static void gather_evidence(struct replay_compare *c, const struct replay *r)
+{
+	struct replay_evidence *e = malloc(((size_t)r->t->nr_faults + 1) * sizeof(*e));
+	size_t n = 0;
+
+	c->evidence = e;
+	for (uint32_t i = 0; e && i < r->t->nr_faults; i++) {
+		const struct trace_fault *f = &r->t->faults[i];
+
+		if (f->outcome == TRACE_INSTALLED)
+			e[n++] = (struct replay_evidence){slot_of_leaf(r, f),
+							  r->t->events[f->leaf].change.gfn};
+	}
+	c->nr_evidence = n;
+	if (e)
+		qsort(e, n, sizeof(*e), by_slot);
+}
+
+/* Is there a leaf of another page in the same slot, within [first, end)? */
+static bool has_other(const struct replay_compare *c, const struct slot_def *slot, uint64_t first,
+		      uint64_t end, uint64_t gfn)
+{
+	size_t lo = 0, hi = c->nr_evidence;
+	const struct replay_evidence key = {slot, first};
+
+	while (lo < hi) {
+		size_t mid = lo + (hi - lo) / 2;
+
+		if (by_slot(&c->evidence[mid], &key) < 0)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	for (; lo < c->nr_evidence && c->evidence[lo].slot == slot && c->evidence[lo].gfn < end;
+	     lo++)
+		if (c->evidence[lo].gfn != gfn)
+			return true;
+	return false;
+}
+
+static void count_sources(struct replay_compare *c, const struct replay *r,
+			  const struct replay_fault *f)
+{
+	const struct trace_event *leaf;
+	const struct slot_def *slot;
+	uint64_t gfn, block;
+	bool own;
+
+	if (f->recorded->outcome != TRACE_INSTALLED || !f->asked)
+		return;
+	c->frames[f->page.frame]++;
+	c->levels[f->page.level]++;
+	c->writes[f->page.write]++;
+	/* A frame that is read-only at other pages too: which frame, was the compared word's to
+	 * say.
+	 */
+	own = f->page.write == BACKING_WRITE_SHARED && f->page.frame == BACKING_FRAME_OWN;
+	c->access_from_own += own;
+	if (!c->nr_evidence)
+		return;
+	leaf = &r->t->events[f->recorded->leaf];
+	slot = slot_of_leaf(r, f->recorded);
+	gfn = leaf->change.gfn;
+	block = gfn & ~511ull;
+	c->access_from_own += !own && !has_other(c, slot, 0, UINT64_MAX, gfn);
+	c->level_from_own +=
+		f->page.host_level > leaf->level && !has_other(c, slot, block, block + 512, gfn);
+}
+
+/* ---- the observer ---- */
+
+static void on_fault_begin(void *ctx, struct replay *r, const struct replay_fault *f)
+{
+	struct replay_compare *c = ctx;
+
+	(void)r;
+	(void)f;
+	c->in_fault = true;
+	c->nr_words = 0;
+	c->marked = false;
+}
+
+static void on_event(void *ctx, struct replay *r, const struct tpt_event *e)
+{
+	struct replay_compare *c = ctx;
+	enum trace_word what;
+
+	(void)r;
+	if (!c->in_fault)
+		return;
+	if (e->kind == TPT_EVENT_MARK_MMIO) {
+		c->marked = true;
+		c->mark = *e;
+	}
+	if (e->kind != TPT_EVENT_SPTE_CHANGED)
+		return;
+	what = trace_word_class(e->new_spte.w, e->level);
+	if (what == TRACE_WORD_EMPTY || what == TRACE_WORD_FROZEN ||
+	    c->nr_words == REPLAY_MAX_WORDS)
+		return;
+	c->words[c->nr_words++] =
+		(struct replay_word){true, e->as_id, e->level, e->gfn, e->new_spte.w};
+}
+
+static void on_fault_end(void *ctx, struct replay *r, const struct replay_fault *f)
+{
+	struct replay_compare *c = ctx;
+	unsigned int differ;
+
+	c->in_fault = false;
+	if (f->skip != REPLAY_SKIP_NONE) {
+		c->skipped_faults[f->skip]++;
+		c->skipped_installs[f->skip] += f->recorded->nr_installs;
+		return;
+	}
+	differ = compare_words(c, r, f);
+	compare_outcome(c, r, f, differ > 0);
+	compare_code(c, f);
+	count_sources(c, r, f);
+}
+
+static void on_end(void *ctx, struct replay *r)
+{
+	struct replay_compare *c = ctx;
+
+	(void)r;
+	free(c->evidence);
+	c->evidence = NULL;
+	c->nr_evidence = 0;
+}
+
+/* Words write-protected in place, huge leaves split, and the fast faults that follow. */
+static bool is_dirty_log(const struct trace *t, uint32_t i)
+{
+	const struct trace_fault *f;
+
+	if (t->attr[i] == TRACE_ATTR_PROTECT || t->attr[i] == TRACE_ATTR_SPLIT)
+		return true;
+	if (t->attr[i] != TRACE_ATTR_FAULT)
+		return false;
+	f = &t->faults[t->fault_of[i]];
+	return f->outcome == TRACE_FAST_FIXED || f->outcome == TRACE_FAST_SPURIOUS;
+}
+
+/* What of the recording is dirty logging's, and what is nobody's. */
+static void survey(struct replay_compare *c, const struct trace *t)
+{
+	for (uint32_t i = 0; i < t->nr_events; i++) {
+		const struct trace_event *ev = &t->events[i];
+		bool change = ev->kind == TRACE_SPTE_CHANGED;
+
+		if (is_dirty_log(t, i)) {
+			c->dirty_words += change && t->attr[i] == TRACE_ATTR_PROTECT;
+			c->dirty_splits += change && t->attr[i] == TRACE_ATTR_SPLIT;
+			c->dirty_faults += ev->kind == TRACE_PAGE_FAULT;
+			c->dirty_first = c->dirty_first ? c->dirty_first : ev->line;
+			c->dirty_last = ev->line;
+		}
+		c->unplaced_installs += change && (t->attr[i] == TRACE_ATTR_NO_FAULT ||
+						   t->attr[i] == TRACE_ATTR_WRONG_ADDRESS);
+	}
+}
+
+void replay_compare_attach(struct replay_compare *c, struct replay *r)
+{
+	const struct replay_observer o = {
+		.fault_begin = on_fault_begin,
+		.event = on_event,
+		.fault_end = on_fault_end,
+		.end = on_end,
+		.ctx = c,
+	};
+
+	memset(c, 0, sizeof(*c));
+	survey(c, r->t);
+	c->installs = r->t->nr_installs + c->unplaced_installs;
+	c->outcomes = r->t->nr_faults;
+	if (r->slots_inferred)
+		gather_evidence(c, r);
+	replay_observe(r, &o);
+}
+
+bool replay_compare_failed(const struct replay_compare *c)
+{
+	return c->different || c->outcomes_different || c->codes_different;
+}
+
+/* ---- findings as text ---- */
+
+static enum tpt_word_format format_of(const struct replay_word *w)
+{
+	return trace_word_class(w->word, w->level) == TRACE_WORD_MMIO ? TPT_WORD_MMIO
+								      : TPT_WORD_NPT;
+}
+
+static void print_row(FILE *out, const char *name, bool a, uint64_t x, bool b, uint64_t y)
+{
+	char left[32] = "-", right[32] = "-";
+
+	if (a)
+		snprintf(left, sizeof(left), "%#lx", x);
+	if (b)
+		snprintf(right, sizeof(right), "%#lx", y);
+	fprintf(out, "      %-16s %-20s %-20s%s\n", name, left, right,
+		a != b || x != y ? " <- differs" : "");
+}
+
+static const struct tpt_word_field *field_named(const struct tpt_word *w, const char *name)
+{
+	for (uint32_t i = 0; i < w->nr_fields; i++)
+		if (!strcmp(w->field[i].name, name))
+			return &w->field[i];
+	return NULL;
+}
+
+static void print_fields(FILE *out, const struct replay_word *a, const struct replay_word *b)
+{
+	struct tpt_word x = {0}, y = {0};
+
+	if (a->there)
+		tpt_word_decode(a->word, format_of(a), &x);
+	if (b->there)
+		tpt_word_decode(b->word, format_of(b), &y);
+	for (uint32_t i = 0; i < x.nr_fields; i++) {
+		const struct tpt_word_field *f = field_named(&y, x.field[i].name);
+
+		print_row(out, x.field[i].name, true, x.field[i].value, f, f ? f->value : 0);
+	}
+	for (uint32_t i = 0; i < y.nr_fields; i++)
+		if (!field_named(&x, y.field[i].name))
+			print_row(out, y.field[i].name, false, 0, true, y.field[i].value);
+}
+
+static void print_words(FILE *out, const struct replay_finding *n)
+{
+	const struct replay_word *a = &n->recorded, *b = &n->ours;
+
+	fprintf(out, "      %-16s %-20s %s\n", "", "recorded", "here");
+	print_row(out, "address space", a->there, a->as_id, b->there, b->as_id);
+	print_row(out, "level", a->there, a->level, b->there, b->level);
+	print_row(out, "gfn", a->there, a->gfn, b->there, b->gfn);
+	print_row(out, "word", a->there, a->word, b->there, b->word);
+	print_fields(out, a, b);
+}
+
+void replay_compare_findings(const struct replay_compare *c, FILE *out)
+{
+	static const char *const what[] = {
+		[REPLAY_DIFFERENT_WORD] = "another word",
+		[REPLAY_DIFFERENT_MISSING] = "not installed here",
+		[REPLAY_DIFFERENT_EXTRA] = "installed only here",
+		[REPLAY_DIFFERENT_OUTCOME] = "another end",
+		[REPLAY_DIFFERENT_CODE] = "another error code",
+	};
+
+	for (unsigned int i = 0; i < c->nr_findings; i++) {
+		const struct replay_finding *n = &c->findings[i];
+
+		fprintf(out, "  line %u: vCPU %u, gpa %#lx, error code %#lx: %s\n", n->line,
+			n->vcpu, n->gpa, n->error_code, what[n->what]);
+		if (n->what == REPLAY_DIFFERENT_CODE)
+			print_row(out, "error code", true, n->error_code, true, n->our_code);
+		else if (n->what == REPLAY_DIFFERENT_OUTCOME)
+			fprintf(out, "      recorded: %s; here: %s\n", n->expected, n->result);
+		else
+			print_words(out, n);
+	}
+}

@@ -1,0 +1,325 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * The ordinary kinds of VM: the guest on NPT, or on EPT, with two address spaces and one direct
+ * tree for each. Makes the access, answers what stands behind a page, and moves the slots; compares
+ * nothing.
+ */
+#include "cli/replay.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The recording machines' guests have 48-bit physical addresses at most, and 4-level tables. */
+#define GPA_BITS 48
+/* Fillers: memslots at the top of the guest's addresses, where no guest has anything. */
+#define FILLER_ID  32000u
+#define FILLER_GPA ((1ull << GPA_BITS) - (64ull << 12))
+#define FILLER_MAX 8
+
+struct direct {
+	struct replay *r;
+	struct replay_fault *fault; /* being made, or NULL */
+	bool no_frame;		    /* its lookup found none */
+	int failed;		    /* something inside a lookup ended the replay */
+	uint64_t generation[2];	    /* of the memslots, as the library counts it */
+	unsigned int fillers;
+};
+
+/* ---- what stands behind a page ---- */
+
+static int lookup(void *ctx, const struct tpt_backing_query *q, struct tpt_backing_page *page)
+{
+	struct direct *d = ctx;
+	struct replay *r = d->r;
+	struct replay_fault *f = d->fault;
+	int err;
+
+	err = backing_lookup(r->b, f->recorded->event, q->as_id, q->gfn, q->write, &f->page);
+	if (err) {
+		d->no_frame = true;
+		return -EFAULT;
+	}
+	f->asked = true;
+	/* A shared page is copied inside the lookup, and the notifier comes from there. */
+	if (f->page.inner_unmap != TRACE_NONE)
+		d->failed = replay_deliver_host(r, f->page.inner_unmap);
+	if (!d->failed)
+		d->failed = replay_add_frames(r, f->page.pfn, f->page.host_level);
+	if (d->failed)
+		return -EFAULT;
+	*page = (struct tpt_backing_page){.pfn = tpt_pfn_make(f->page.pfn),
+					  .writable = f->page.writable,
+					  .level = (enum tpt_level)f->page.host_level};
+	return 0;
+}
+
+static const struct tpt_backing_ops backing_ops = {.size = sizeof(backing_ops), .lookup = lookup};
+
+/* ---- the VM ---- */
+
+static int start(struct replay *r, enum tpt_format format)
+{
+	struct direct *d = calloc(1, sizeof(*d));
+	struct sim_config c = {
+		.vm = {.format = format,
+		       .flags = TPT_VM_SLOT_ZAP_ALL,
+		       .levels = 4,
+		       .maxphyaddr = 48,
+		       .guest_maxphyaddr = GPA_BITS,
+		       .address_spaces = 2,
+		       .max_leaf_level = TPT_LEVEL_1G,
+		       .max_private_level = TPT_LEVEL_4K,
+		       .backing = &backing_ops,
+		       .backing_ctx = d,
+		       .event = replay_event,
+		       .event_ctx = r},
+		.nr_vcpus = r->nr_vcpus,
+	};
+	char why[REPLAY_WHY_LEN];
+	int err;
+
+	if (!d)
+		return replay_fail(r, -ENOMEM, "no memory");
+	d->r = r;
+	/* KVM's: they start at the address space's number. */
+	d->generation[1] = 1;
+	r->vm = d;
+	err = sim_create(&r->sim, &c, why, sizeof(why));
+	return err ? replay_fail(r, err, "%s", why) : 0;
+}
+
+static int start_npt(struct replay *r)
+{
+	return start(r, TPT_FORMAT_NPT);
+}
+
+static int start_ept(struct replay *r)
+{
+	return start(r, TPT_FORMAT_EPT);
+}
+
+static void direct_free(struct replay *r)
+{
+	free(r->vm);
+	r->vm = NULL;
+}
+
+/* ---- slots ---- */
+
+static int set_region(struct replay *r, const struct tpt_memory_region *region, const char *what,
+		      unsigned int line)
+{
+	struct direct *d = r->vm;
+	int err = sim_set_memory_region(r->sim, region);
+
+	if (err)
+		return replay_fail(
+			r, err, "slot %u of address space %u (slots file line %u) can't be %s: %s",
+			region->slot, region->as_id, line, what, strerror(-err));
+	/* Two for a swap of the array; a deletion swaps twice. */
+	d->generation[region->as_id] += region->size ? 2 : 4;
+	return 0;
+}
+
+static int direct_slot(struct replay *r, const struct replay_slot *s)
+{
+	const struct slot_def *def = s->def;
+	struct tpt_memory_region region = {
+		.as_id = s->as_id,
+		.slot = def->id,
+		.flags = def->readonly ? TPT_MEM_READONLY : 0,
+		.gpa = tpt_gpa_make(def->start),
+		.size = s->create ? def->end - def->start : 0,
+		.hva = tpt_hva_make(s->hva),
+	};
+
+	return set_region(r, &region, s->create ? "created" : "deleted", def->line);
+}
+
+/*
+ * What a slots file knows, an inferred history doesn't: slots that came and went unseen. MMIO
+ * entries carry the generation that they left, so memslots of no other use make it up: one more is
+ * 2, one less is 4.
+ */
+static int make_up(struct replay *r, uint64_t target)
+{
+	struct direct *d = r->vm;
+	int err = 0;
+
+	while (!err && d->generation[0] + 2 <= target) {
+		bool create = !d->fillers || d->generation[0] + 4 > target;
+		unsigned int n = create ? d->fillers : d->fillers - 1;
+		struct tpt_memory_region region = {
+			.slot = FILLER_ID + n,
+			.gpa = tpt_gpa_make(FILLER_GPA + ((uint64_t)n << 12)),
+			.size = create ? 1 << 12 : 0,
+		};
+
+		err = set_region(r, &region, "made", 0);
+		d->fillers += create ? 1 : -1u;
+		r->counts.fillers++;
+	}
+	return err;
+}
+
+static int direct_slots_done(struct replay *r, const struct slot_table *table)
+{
+	struct direct *d = r->vm;
+	int err = 0;
+
+	if (!table->has_generation)
+		return 0;
+	if (r->slots_inferred)
+		err = make_up(r, table->generation);
+	r->counts.generations++;
+	r->counts.generations_different += d->generation[0] != table->generation;
+	return err;
+}
+
+static int direct_zap_all(struct replay *r)
+{
+	int err = sim_zap_all_fast(r->sim);
+
+	return err ? replay_fail(r, err, "zap-all: %s", strerror(-err)) : 0;
+}
+
+/* ---- host events ---- */
+
+/* What guest addresses show [start, end) of host-virtual memory: no cached translation of them may
+ * be used once the notifier returned. */
+static void promise(struct replay *r, uint64_t start, uint64_t end, uint64_t since)
+{
+	const struct slot_table *t = replay_table(r);
+
+	for (uint32_t i = 0; t && i < t->nr_slots; i++) {
+		const struct slot_def *s = &t->slots[i];
+		uint64_t hva = replay_slot_hva(r, s), hva_end = hva + s->end - s->start;
+		uint64_t from = start > hva ? start : hva, to = end < hva_end ? end : hva_end;
+
+		if (from >= to)
+			continue;
+		for (uint32_t as_id = 0; as_id < 2; as_id++)
+			if (s->as_mask & 1u << as_id)
+				machine_promise(sim_machine(r->sim), 1 + as_id,
+						s->start + (from - hva), s->start + (to - hva),
+						since, "memory taken back by the host");
+	}
+}
+
+static int direct_host(struct replay *r, uint64_t start, uint64_t end)
+{
+	uint64_t since = machine_now(sim_machine(r->sim));
+	int removed;
+
+	/* A notifier's end may lie inside a page. */
+	start &= ~0xfffull;
+	end = (end + 0xfff) & ~0xfffull;
+	removed = sim_invalidate(r->sim, start, end);
+	if (removed >= 0)
+		promise(r, start, end, since);
+	return removed;
+}
+
+/* ---- faults ---- */
+
+/* Would the processor find a translation that lets the access through? Looks, and leaves no trace
+ * in TLB or tables. */
+static bool is_mapped(struct replay *r, const struct replay_fault *f)
+{
+	struct tpt_roots roots;
+	struct machine_root root = {.tag = 1 + f->recorded->as_id};
+	struct machine_walk walk;
+	unsigned int needs = f->kind & (MACHINE_READ | MACHINE_WRITE | MACHINE_EXEC);
+
+	if (tpt_vcpu_load_roots(sim_vcpu(r->sim, f->vcpu), &roots))
+		return false;
+	root.pointer = roots.direct.a;
+	root.npt_levels = (uint8_t)roots.levels;
+	root.kind = r->ops == &replay_ept_ops ? MACHINE_ROOT_EPT : MACHINE_ROOT_NPT;
+	if (root.kind == MACHINE_ROOT_EPT)
+		root.pointer = machine_eptp(roots.direct.a, roots.levels, true);
+	if (machine_walk(sim_machine(r->sim), &root, f->event->fault.gpa, &walk) || !walk.nr_steps)
+		return false;
+	return walk.steps[walk.nr_steps - 1].kind == MACHINE_ENTRY_LEAF &&
+	       (walk.rights & needs) == needs;
+}
+
+static void classify(struct direct *d, struct replay_fault *f)
+{
+	const struct sim_step *s = &f->step;
+	static const uint8_t results[] = {
+		[TPT_RET_PF_RETRY] = REPLAY_RETRY,	    [TPT_RET_PF_EMULATE] = REPLAY_MMIO,
+		[TPT_RET_PF_WRITE_PROTECTED] = REPLAY_MMIO, [TPT_RET_PF_FIXED] = REPLAY_FIXED,
+		[TPT_RET_PF_SPURIOUS] = REPLAY_SPURIOUS,
+	};
+
+	if (!s->faulted)
+		f->result = s->hw.outcome == MACHINE_OK ? REPLAY_HIT : REPLAY_ERROR;
+	else if (s->ret <= 0 || (size_t)s->ret >= sizeof(results))
+		f->result = REPLAY_ERROR;
+	else
+		f->result = (enum replay_result)results[s->ret];
+	if (f->result == REPLAY_ERROR && d->no_frame)
+		f->skip = REPLAY_SKIP_NO_FRAME;
+	if (f->result == REPLAY_ERROR && !s->faulted && s->hw.outcome == MACHINE_BAD_GPA)
+		f->skip = REPLAY_SKIP_BAD_GPA;
+	/* The library has no dirty log to write-protect for, so the processor meets no
+	 * write-protected word. */
+	if (f->result == REPLAY_HIT && (f->recorded->outcome == TRACE_FAST_FIXED ||
+					f->recorded->outcome == TRACE_FAST_SPURIOUS))
+		f->skip = REPLAY_SKIP_DIRTY_LOG;
+}
+
+static int direct_fault(struct replay *r, struct replay_fault *f)
+{
+	struct direct *d = r->vm;
+	int err = sim_set_address_space(r->sim, f->vcpu, f->recorded->as_id);
+
+	if (err)
+		return replay_fail(r, err, "line %u: address space %u: %s", f->event->line,
+				   f->recorded->as_id, strerror(-err));
+	if (f->recorded->outcome == TRACE_UNCHANGED && !f->recorded->nr_installs &&
+	    !is_mapped(r, f)) {
+		f->result = REPLAY_SKIPPED;
+		f->skip = REPLAY_SKIP_UNDECIDED;
+		return 0;
+	}
+	d->fault = f;
+	d->no_frame = false;
+	err = sim_step(r->sim, f->vcpu, f->event->fault.gpa, f->kind, &f->step);
+	d->fault = NULL;
+	if (d->failed)
+		return d->failed;
+	if (err)
+		return replay_fail(r, err, "line %u: roots: %s", f->event->line, strerror(-err));
+	if (f->step.faulted)
+		f->exit = *tpt_vcpu_exit(sim_vcpu(r->sim, f->vcpu));
+	classify(d, f);
+	return 0;
+}
+
+const struct replay_vm_ops replay_npt_ops = {
+	.name = "npt",
+	.comparable = true,
+	.address_spaces = 2,
+	.start = start_npt,
+	.slot = direct_slot,
+	.slots_done = direct_slots_done,
+	.zap_all = direct_zap_all,
+	.fault = direct_fault,
+	.host = direct_host,
+	.free = direct_free,
+};
+
+const struct replay_vm_ops replay_ept_ops = {
+	.name = "ept",
+	.address_spaces = 2,
+	.start = start_ept,
+	.slot = direct_slot,
+	.slots_done = direct_slots_done,
+	.zap_all = direct_zap_all,
+	.fault = direct_fault,
+	.host = direct_host,
+	.free = direct_free,
+};
