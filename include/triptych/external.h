@@ -45,7 +45,8 @@ struct tpt_external_ops {
 	int (*block)(void *ctx, tpt_gfn gfn, enum tpt_level level);
 	int (*unblock)(void *ctx, tpt_gfn gfn, enum tpt_level level);
 	/* Starts a new TLB-tracking epoch; the library kicks all vCPUs right after. -EBUSY: a vCPU
-	 * still runs in the epoch before the last; the library kicks and tries again. */
+	 * still runs in the epoch before the last; the library holds all vCPUs out of the guest and
+	 * tries again. An error for good kills the VM. */
 	int (*track)(void *ctx);
 	/* Blocked and tracked leaf to nonpresent; on return @pfn may be used for anything: written
 	 * back and cleared. */

@@ -69,11 +69,11 @@ struct tpt_backing_query {
 	bool write;  /* the guest writes: break copy-on-write, fail if it can't be written */
 };
 
-/* The ordinary backing: one a VM. Called by vCPU threads outside of any section; may sleep. */
+/* The ordinary backing: one a VM. Called by vCPU threads; lookup() outside of any section. */
 struct tpt_backing_ops {
 	size_t size; /* sizeof(struct tpt_backing_ops) */
 	/*
-	 * Which frame stands behind a page? 0; -EAGAIN: not now, the guest tries again; -EFAULT:
+	 * Which frame stands behind a page? May sleep. 0; -EAGAIN: not now, the guest tries again; -EFAULT:
 	 * nothing is there; -EPERM: a write to memory that the host can only read (the access is
 	 * emulated as MMIO); -EHWPOISON: the frame is broken; -EINTR: a signal. It may call
 	 * tpt_vm_invalidate_begin()/_end(): the fault then ends in RETRY.
@@ -82,7 +82,7 @@ struct tpt_backing_ops {
 		      struct tpt_backing_page *page);
 	/*
 	 * The frame may be written from now on (a writable entry was installed). May be NULL.
-	 * Called before the guest can write.
+	 * Called before the guest can write, inside a section: must not sleep, nor call back.
 	 */
 	void (*mark_dirty)(void *ctx, tpt_pfn pfn, enum tpt_level level);
 };

@@ -37,6 +37,10 @@ static int understand(const struct fault_vcpu *vcpu, struct tpt_fault *fault)
 	const struct fault_env *env = vcpu->env;
 	uint64_t code = fault->error_code;
 
+	*fault = (struct tpt_fault){.gpa = fault->gpa,
+				    .error_code = code,
+				    .prefetch = fault->prefetch,
+				    .max_level = fault->max_level};
 	fault->write = code & TPT_PFERR_WRITE;
 	fault->exec = code & TPT_PFERR_FETCH;
 	fault->user = code & TPT_PFERR_USER;
@@ -160,7 +164,7 @@ static int ask_backing(struct fault_vcpu *vcpu, struct tpt_fault *fault, struct 
 	switch (err) {
 	case 0:
 		if (*level >= TPT_LEVEL_4K && *level <= TPT_LEVEL_MAX_LEAF &&
-		    !(fault->pfn.n >> (52 - TPT_PAGE_SHIFT)))
+		    !(fault->pfn.n >> (vcpu->env->maxphyaddr - TPT_PAGE_SHIFT)))
 			return TPT_RET_PF_CONTINUE;
 		vm_log(vcpu->env->base, TPT_LOG_ERROR,
 		       "backing of gfn %#lx answered pfn %#lx level %d: no such frame", fault->gfn,
@@ -223,6 +227,7 @@ static int commit(struct fault_vcpu *vcpu, struct tpt_fault *fault, const struct
 		}
 	}
 	section_leave(&vcpu->actor);
+	tree_settle(&vcpu->actor, &vcpu->detached);
 	return ret;
 }
 
@@ -248,6 +253,8 @@ static int handle(struct fault_vcpu *vcpu, struct tpt_fault *fault)
 	if (!section_enter(&vcpu->actor))
 		return TPT_RET_PF_RETRY;
 	ret = roots_are_stale(vcpu) ? TPT_RET_PF_RETRY : TPT_RET_PF_INVALID;
+	if (vcpu->env->ended)
+		ret = -ERR_IO;
 	if (ret == TPT_RET_PF_INVALID && fault->rsvd)
 		ret = fault_cached_mmio(vcpu, fault);
 	if (ret == TPT_RET_PF_INVALID) {
@@ -289,6 +296,9 @@ int fault_handle(struct fault_vcpu *vcpu, struct tpt_fault *fault)
 		return -ERR_IO;
 	}
 	if (ret == TPT_RET_PF_EMULATE)
-		return fault_emulate(vcpu, fault);
+		ret = fault_emulate(vcpu, fault);
+	/* Nobody acts on what the guest did not do. */
+	if (fault->prefetch)
+		vcpu->exit = (struct tpt_exit){0};
 	return ret;
 }

@@ -23,11 +23,13 @@ struct fault_env {
 	const struct tpt_backing_ops *backing;
 	void *backing_ctx;
 	uint32_t gpa_bits;   /* guest-physical width, shared bit included */
+	uint32_t maxphyaddr; /* host-physical width */
 	uint64_t shared_gfn; /* the shared bit as a GFN bit; 0: there is none */
 	bool has_mirror;
 	bool private_memory; /* has_mirror, or private by attribute alone */
 	bool ignore_guest_pat;
 	bool noncoherent_dma; /* written in the exclusive section */
+	bool ended;	      /* the guest's life is over; written in the exclusive section */
 	enum tpt_level max_leaf_level, max_private_level;
 	uint32_t zap_chunk; /* private mappings a chunk of two-phase removal */
 };
@@ -37,8 +39,9 @@ struct fault_vcpu {
 	struct actor actor;
 	struct fault_env *env;
 	bool smm;
-	bool loaded;		  /* the vCPU knows its roots */
-	uint32_t root_generation; /* of those */
+	bool loaded;		       /* the vCPU knows its roots */
+	uint32_t root_generation;      /* of those */
+	struct tree_detached detached; /* by the fault under way */
 	struct tpt_exit exit;
 };
 

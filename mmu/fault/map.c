@@ -93,6 +93,17 @@ static int link(struct fault_vcpu *vcpu, struct tpt_fault *fault, struct tree_it
 	return TPT_RET_PF_CONTINUE;
 }
 
+/* Puts a table of smaller leaves in the place of a leaf. */
+static int split(struct fault_vcpu *vcpu, struct tpt_fault *fault, struct tree_iter *it)
+{
+	int err = tree_split(&vcpu->actor, it);
+
+	if (err)
+		return outcome(err);
+	fault->tables_linked++;
+	return TPT_RET_PF_CONTINUE;
+}
+
 /* A mirror's table stays where it is: the goal comes down to it. */
 static void lower_goal(struct tpt_fault *fault)
 {
@@ -112,7 +123,7 @@ static int step(struct fault_vcpu *vcpu, struct tpt_fault *fault, struct tree_it
 	case PTE_LEAF:
 		if (mirror || pte_allows(&vcpu->env->trees->format, it->old, access_of(fault)))
 			return TPT_RET_PF_SPURIOUS;
-		return outcome(tree_split(&vcpu->actor, it));
+		return split(vcpu, fault, it);
 	case PTE_EMPTY:
 	case PTE_MMIO:
 		return link(vcpu, fault, it);
@@ -145,5 +156,7 @@ int fault_map(struct fault_vcpu *vcpu, struct tpt_fault *fault, const struct mem
 	}
 	if (iter_kind(&it) == PTE_FROZEN || iter_kind(&it) == PTE_BLOCKED)
 		return TPT_RET_PF_RETRY;
-	return slot ? map_leaf(vcpu, fault, &it, device) : map_mmio(vcpu, fault, &it);
+	ret = slot ? map_leaf(vcpu, fault, &it, device) : map_mmio(vcpu, fault, &it);
+	vcpu->detached = it.detached;
+	return ret;
 }

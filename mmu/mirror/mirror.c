@@ -37,8 +37,9 @@ int mirror_map(struct mirror *m, struct actor *actor, struct mirror_entry e, tpt
 	return answer(m, actor, TPT_CALL_MAP, e, m->ops->map(m->ctx, e.gfn, e.level, pfn));
 }
 
+/* @what: a PFN or the HPA of a table, as the call wants it. */
 static int ask(struct mirror *m, struct actor *actor, enum tpt_external_call call,
-	       struct mirror_entry e, tpt_pfn pfn)
+	       struct mirror_entry e, uint64_t what)
 {
 	switch (call) {
 	case TPT_CALL_BLOCK:
@@ -47,62 +48,74 @@ static int ask(struct mirror *m, struct actor *actor, enum tpt_external_call cal
 		return answer(m, actor, call, e, m->ops->unblock(m->ctx, e.gfn, e.level));
 	case TPT_CALL_TRACK:
 		return answer(m, actor, call, e, m->ops->track(m->ctx));
+	case TPT_CALL_RELEASE:
+		return answer(m, actor, call, e, m->ops->release(m->ctx));
+	case TPT_CALL_RECLAIM_LEAF:
+		return answer(m, actor, call, e,
+			      m->ops->reclaim_leaf(m->ctx, e.gfn, e.level, (tpt_pfn){what}));
+	case TPT_CALL_FREE_TABLE:
+		return answer(m, actor, call, e,
+			      m->ops->free_table(m->ctx, e.gfn, e.level, (tpt_hpa){what}));
 	default:
 		return answer(m, actor, TPT_CALL_REMOVE, e,
-			      m->ops->remove(m->ctx, e.gfn, e.level, pfn));
+			      m->ops->remove(m->ctx, e.gfn, e.level, (tpt_pfn){what}));
 	}
 }
 
 /* Asks; while the answer is busy, asks again with every vCPU out of the guest. */
 static int ask_until(struct mirror *m, struct actor *actor, enum tpt_external_call call,
-		     struct mirror_entry e, tpt_pfn pfn)
+		     struct mirror_entry e, uint64_t what)
 {
 	const struct tpt_platform *platform = m->base->platform;
-	int result = ask(m, actor, call, e, pfn);
+	int result = ask(m, actor, call, e, what);
 
 	if (result != -ERR_BUSY)
 		return result;
 
 	count_add(actor, COUNT_HOLD, 1);
 	platform->hold(m->base->platform_ctx, m->base->vm, true);
-	for (int i = 0; i < BUSY_TRIES && result == -ERR_BUSY; i++)
-		result = ask(m, actor, call, e, pfn);
+	for (int i = 0; i < BUSY_TRIES && result == -ERR_BUSY; i++) {
+		platform->relax(m->base->platform_ctx);
+		result = ask(m, actor, call, e, what);
+	}
 	platform->hold(m->base->platform_ctx, m->base->vm, false);
 	return result;
 }
 
 int mirror_block(struct mirror *m, struct actor *actor, struct mirror_entry e)
 {
-	return ask_until(m, actor, TPT_CALL_BLOCK, e, (tpt_pfn){0});
+	return ask_until(m, actor, TPT_CALL_BLOCK, e, 0);
 }
 
 int mirror_unblock(struct mirror *m, struct actor *actor, struct mirror_entry e)
 {
-	return ask_until(m, actor, TPT_CALL_UNBLOCK, e, (tpt_pfn){0});
+	return ask_until(m, actor, TPT_CALL_UNBLOCK, e, 0);
 }
 
 int mirror_remove(struct mirror *m, struct actor *actor, struct mirror_entry e, tpt_pfn pfn)
 {
-	return ask_until(m, actor, TPT_CALL_REMOVE, e, pfn);
+	return ask_until(m, actor, TPT_CALL_REMOVE, e, pfn.n);
 }
 
 int mirror_track(struct mirror *m, struct actor *actor)
 {
-	int result = ask_until(m, actor, TPT_CALL_TRACK, (struct mirror_entry){0}, (tpt_pfn){0});
+	int result = ask_until(m, actor, TPT_CALL_TRACK, (struct mirror_entry){0}, 0);
 
+	if (result == -ERR_BUSY)
+		return result;
 	if (result) {
 		vm_die(m->base, "external track failed with %d: blocked pages can go neither way",
 		       result);
 		return -ERR_IO;
 	}
+	m->untracked = false;
 	vm_kick(actor, TPT_KICK_TRACK);
 	return 0;
 }
 
 int mirror_release(struct mirror *m, struct actor *actor)
 {
-	int result = answer(m, actor, TPT_CALL_RELEASE, (struct mirror_entry){0},
-			    m->ops->release(m->ctx));
+	int result = ask_until(m, actor, TPT_CALL_RELEASE, (struct mirror_entry){0}, 0);
 
 	m->released = !result;
 	return result;
@@ -110,12 +123,10 @@ int mirror_release(struct mirror *m, struct actor *actor)
 
 int mirror_reclaim_leaf(struct mirror *m, struct actor *actor, struct mirror_entry e, tpt_pfn pfn)
 {
-	return answer(m, actor, TPT_CALL_RECLAIM_LEAF, e,
-		      m->ops->reclaim_leaf(m->ctx, e.gfn, e.level, pfn));
+	return ask_until(m, actor, TPT_CALL_RECLAIM_LEAF, e, pfn.n);
 }
 
 int mirror_free_table(struct mirror *m, struct actor *actor, struct mirror_entry e, tpt_hpa table)
 {
-	return answer(m, actor, TPT_CALL_FREE_TABLE, e,
-		      m->ops->free_table(m->ctx, e.gfn, e.level, table));
+	return ask_until(m, actor, TPT_CALL_FREE_TABLE, e, table.a);
 }

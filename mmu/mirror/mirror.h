@@ -26,7 +26,8 @@ struct mirror {
 	struct vm_base *base;
 	const struct tpt_external_ops *ops; /* NULL: the VM has no external table */
 	void *ctx;
-	bool released; /* release() succeeded: pages are reclaimed, not removed */
+	bool released;	/* release() succeeded: pages are reclaimed, not removed */
+	bool untracked; /* entries were BLOCKED since the last track */
 };
 
 /* An entry of the external table. */
@@ -50,10 +51,11 @@ int mirror_map(struct mirror *m, struct actor *actor, struct mirror_entry e, tpt
 int mirror_block(struct mirror *m, struct actor *actor, struct mirror_entry e);
 int mirror_unblock(struct mirror *m, struct actor *actor, struct mirror_entry e);
 int mirror_remove(struct mirror *m, struct actor *actor, struct mirror_entry e, tpt_pfn pfn);
-/* One epoch and its kick. Any failure leaves BLOCKED entries for good: the VM is dead. */
+/* One epoch and its kick. After -ERR_BUSY it is still owed. Any other failure leaves BLOCKED
+ * entries for good: the VM is dead. */
 int mirror_track(struct mirror *m, struct actor *actor);
 
-/* After the guest's end. */
+/* The guest's end, and after it. Busy answers are tried again as above. */
 int mirror_release(struct mirror *m, struct actor *actor);
 int mirror_reclaim_leaf(struct mirror *m, struct actor *actor, struct mirror_entry e, tpt_pfn pfn);
 int mirror_free_table(struct mirror *m, struct actor *actor, struct mirror_entry e, tpt_hpa table);

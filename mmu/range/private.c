@@ -4,8 +4,9 @@
  * Never touches a direct tree.
  *
  *	n BLOCK, 1 TRACK, 1 kick, n REMOVE a chunk. If a BLOCK fails the chunk ends before it and
- *goes forward with what it has. If a REMOVE stays busy its entry stays BLOCKED and the zap is tried
- *	again; if it fails for good the entry is unblocked, or the VM is dead.
+ *	goes forward with what it has. If the TRACK or a REMOVE stays busy, entries stay BLOCKED and
+ *	the zap is tried again; if a REMOVE fails for good its entry is unblocked, or the VM is
+ *dead.
  */
 #include "mmu/range/range.h"
 
@@ -91,7 +92,8 @@ int zap_private_chunk(struct fault_env *env, struct zap *zap)
 	why = block_leaves(env, zap, &end, &nr);
 	if (vm_is_dead(env->base))
 		return -ERR_IO;
-	if (nr)
+	env->trees->mirror.untracked |= nr > 0;
+	if (env->trees->mirror.untracked)
 		err = mirror_track(&env->trees->mirror, &env->base->self);
 	if (!err)
 		err = remove_blocked(env, zap, end);

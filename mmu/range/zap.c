@@ -31,15 +31,15 @@ static int zap_direct_chunk(struct fault_env *env, struct zap *zap)
 {
 	struct actor *actor = &env->base->self;
 	struct tree_iter it;
+	struct tpt_gfn_range gone = {0, 0}; /* whole leaves, which may reach out of the range */
 	unsigned int seen = 0;
-	bool flush = false;
 	tpt_gfn start = zap->pos;
 	int more = 0, err = 0;
 
 	for_each_tree_entry (&it, env->trees, zap->tree, zap->pos, zap->range.end, TPT_LEVEL_4K) {
 		enum pte_kind kind = iter_kind(&it);
 
-		if (seen++ == ZAP_DIRECT_CHUNK && it.gfn > start) {
+		if (seen++ >= ZAP_DIRECT_CHUNK && it.gfn > start) {
 			more = 1;
 			break;
 		}
@@ -49,13 +49,17 @@ static int zap_direct_chunk(struct fault_env *env, struct zap *zap)
 		if (err)
 			break;
 		zap->zapped += kind == PTE_LEAF;
-		flush |= it.must_flush;
+		if (!it.must_flush)
+			continue;
+		if (gone.start == gone.end)
+			gone.start = it.gfn;
+		gone.end = it.gfn + tpt_level_pages(it.level);
 	}
 	zap->pos = more ? it.gfn : zap->range.end;
-	if (flush)
+	if (gone.start < gone.end)
 		vm_flush(actor, &(struct tpt_flush){.reason = rules[zap->reason].flush,
 						    .as_id = tree_as_id(zap->tree),
-						    .range = {start, zap->pos}});
+						    .range = gone});
 	return err ? err : more;
 }
 

@@ -108,6 +108,10 @@ struct table *table_make(struct trees *trees, struct actor *actor, enum tree_id 
 
 void table_unmake(struct table *table, struct actor *actor)
 {
+	if (atomic_load_explicit(&table->dead, memory_order_relaxed)) {
+		table_reclaim_later(table);
+		return;
+	}
 	page_event(table, actor, TPT_EVENT_PREPARE_ZAP_PAGE);
 	count_add(actor, count_tree(table_kind(table), COUNT_TREE_TABLE), -1);
 	if (table->external.a)
@@ -135,6 +139,10 @@ static void table_reclaim(struct tpt_deferred *d)
 		case PTE_TABLE:
 			table_reclaim_later(table_header(trees, pte_table_hpa(e)));
 			break;
+		case PTE_BLOCKED:
+			count_late(trees, count_tree(kind, COUNT_TREE_BLOCKED), -1);
+			count_late(trees, count_tree(kind, level), -1);
+			break;
 		case PTE_LEAF:
 			count_late(trees, count_tree(kind, level), -1);
 			break;
@@ -148,8 +156,9 @@ static void table_reclaim(struct tpt_deferred *d)
 	page_event(table, NULL, TPT_EVENT_PREPARE_ZAP_PAGE);
 	count_late(trees, count_tree(kind, COUNT_TREE_TABLE), -1);
 	count_late(trees, COUNT_PAGES_LIVE, -1);
-	atomic_fetch_sub_explicit(&base->pages_deferred, 1, memory_order_release);
 	base->platform->page_free(base->platform_ctx, table->hpa);
+	/* Last: whoever waits for this may free the VM at once. */
+	atomic_fetch_sub_explicit(&base->pages_deferred, 1, memory_order_release);
 }
 
 void table_reclaim_later(struct table *table)
@@ -178,7 +187,8 @@ void table_mark_dead(struct table *top)
 			level++;
 			continue;
 		}
-		e = entry_read(&entries[index[level]++]);
+		/* After the mark, in one order with it: a link that this misses sees the mark. */
+		e.w = atomic_load_explicit(&entries[index[level]++], memory_order_seq_cst);
 		if (pte_kind(&trees->format, e, level) != PTE_TABLE)
 			continue;
 		path[level - 1] = table_header(trees, pte_table_hpa(e));

@@ -7,11 +7,13 @@
  *	direct, shared:     old --compare-and-exchange--> new      lost: BUSY
  *	direct, exclusive:  old --exchange--> new                  only A and D can have changed
  *	direct, a table to a leaf:
- *	                    old -> FROZEN, mark the table dead, -> new, flush, reclaim later
+ *	                    old -> FROZEN, mark the table dead, -> new; then tree_settle()
  *	mirror:             old -> FROZEN, external call, -> new, or -> old if it was refused
  *
  *	In a shared section the table's dead mark is read after the change; if it is set, the change
- *	is taken back: an unlinked table never gains a usable entry.
+ *	is taken back: an unlinked table never gains a usable entry. If another fault in the same
+ *	dead table has gone on from it meanwhile it stands, counted, and goes with the table: the
+ *	detach's flush is still to come, or no processor reaches the table any more.
  */
 #include "mmu/tree/tree.h"
 
@@ -42,17 +44,29 @@ static const uint8_t legal_mirror_released[PTE_KIND_NR] = {
 	[PTE_BLOCKED] = TO(EMPTY),
 };
 
+static bool fits_level(const struct tree_iter *it, tpt_spte new_, enum pte_kind kind)
+{
+	if (kind == PTE_MMIO)
+		return it->level == TPT_LEVEL_4K;
+	if (kind == PTE_LEAF)
+		return it->level <= TPT_LEVEL_MAX_LEAF &&
+		       !(pte_pfn(new_).n & (tpt_level_pages(it->level) - 1));
+	return true;
+}
+
 static bool is_legal(const struct tree_iter *it, enum pte_kind old, tpt_spte new_,
 		     enum pte_kind kind, enum tree_mode mode)
 {
 	const uint8_t *legal = legal_direct;
 
 	if (it->id == TREE_MIRROR) {
-		legal = it->trees->mirror.released ? legal_mirror_released
-			: mode == TREE_SHARED	   ? legal_mirror_shared
-						   : legal_mirror_exclusive;
+		legal = mode == TREE_SHARED	     ? legal_mirror_shared
+			: it->trees->mirror.released ? legal_mirror_released
+						     : legal_mirror_exclusive;
+		if (mode == TREE_SHARED && it->trees->mirror.released)
+			return false;
 	}
-	if (!(legal[old] & 1u << kind))
+	if (!(legal[old] & 1u << kind) || !fits_level(it, new_, kind))
 		return false;
 	/* The frame behind a mapped page never changes in place. */
 	if ((old == PTE_LEAF || old == PTE_BLOCKED) && (kind == PTE_LEAF || kind == PTE_BLOCKED))
@@ -138,22 +152,57 @@ static struct table *child_of(const struct tree_iter *it, tpt_spte e)
 }
 
 /* A table gives way to a leaf: nobody may add to it once the parent entry is replaced. */
-static int detach_direct(struct actor *actor, struct tree_iter *it, tpt_spte new_)
+static int detach_direct(struct actor *actor, struct tree_iter *it, tpt_spte new_,
+			 enum tree_mode mode)
 {
 	tpt_spte old = it->old;
 	struct table *child = child_of(it, old);
 
 	if (!exchange(it, pte_frozen()))
 		return -ERR_BUSY;
+	if (mode == TREE_SHARED && table_is_dead(it)) {
+		store(it, old);
+		return -ERR_BUSY;
+	}
 	table_mark_dead(child);
 	store(it, new_);
 	changed(actor, it, PTE_TABLE, new_, PTE_LEAF);
-	vm_flush(actor,
-		 &(struct tpt_flush){.reason = TPT_FLUSH_COLLAPSE,
-				     .as_id = tree_as_id(it->id),
-				     .range = {it->gfn, it->gfn + tpt_level_pages(it->level)}});
-	table_reclaim_later(child);
+	it->detached = (struct tree_detached){
+		.table = child,
+		.as_id = tree_as_id(it->id),
+		.range = {it->gfn, it->gfn + tpt_level_pages(it->level)},
+	};
 	return 0;
+}
+
+void tree_settle(struct actor *actor, struct tree_detached *detached)
+{
+	if (!detached->table)
+		return;
+	vm_flush(actor, &(struct tpt_flush){.reason = TPT_FLUSH_COLLAPSE,
+					    .as_id = detached->as_id,
+					    .range = detached->range});
+	table_reclaim_later(detached->table);
+	detached->table = NULL;
+}
+
+/*
+ * Undoes a change that turned out to be in a dead table. False: another fault has gone on from it,
+ * so it stands. A table that was linked may have been seen: nobody may add to it from now on.
+ */
+static bool take_back(struct tree_iter *it, tpt_spte old, tpt_spte new_, enum pte_kind to)
+{
+	const struct pte_format *f = &it->trees->format;
+	bool undone = true;
+
+	if (to == PTE_TABLE)
+		table_mark_dead(child_of(it, new_));
+	it->old = new_;
+	/* A processor may set A and D in between. */
+	while (undone && !exchange(it, old))
+		undone = !((it->old.w ^ new_.w) & ~(f->accessed | f->dirty));
+	it->old = old;
+	return undone;
 }
 
 static int change_direct(struct actor *actor, struct tree_iter *it, enum pte_kind from,
@@ -162,21 +211,15 @@ static int change_direct(struct actor *actor, struct tree_iter *it, enum pte_kin
 	tpt_spte old = it->old;
 
 	if (from == PTE_TABLE)
-		return detach_direct(actor, it, new_);
+		return detach_direct(actor, it, new_, mode);
 
 	if (mode == TREE_EXCLUSIVE) {
 		it->old.w = atomic_exchange_explicit(it->entry, new_.w, memory_order_seq_cst);
 	} else {
 		if (!exchange(it, new_))
 			return -ERR_BUSY;
-		if (table_is_dead(it)) {
-			/* Tries again only if a processor set A or D in between. */
-			it->old = new_;
-			while (!exchange(it, old))
-				;
-			it->old = old;
+		if (table_is_dead(it) && take_back(it, old, new_, to))
 			return -ERR_BUSY;
-		}
 	}
 	changed(actor, it, from, new_, to);
 	return 0;
@@ -268,10 +311,10 @@ int tree_split(struct actor *actor, struct tree_iter *it)
 		atomic_store_explicit(&entries[i], split_child(it->old, level, i).w,
 				      memory_order_relaxed);
 	err = tree_transition(actor, it, pte_table(&trees->format, table->hpa), TREE_SHARED);
-	if (err) {
+	/* What others saw for a moment is the reclaimer's, which takes its leaves off the count. */
+	if (!err || atomic_load_explicit(&table->dead, memory_order_relaxed))
+		count_add(actor, count_tree(tree, level - 1), TABLE_ENTRIES);
+	if (err)
 		table_unmake(table, actor);
-		return err;
-	}
-	count_add(actor, count_tree(tree, level - 1), TABLE_ENTRIES);
-	return 0;
+	return err;
 }

@@ -114,7 +114,8 @@ void tables_drop(struct trees *trees, struct actor *actor);
 /* A new table with 512 EMPTY entries, from the actor's cache: never fails after a topup. */
 struct table *table_make(struct trees *trees, struct actor *actor, enum tree_id id,
 			 unsigned int level, tpt_gfn gfn);
-/* Takes back a table that nobody ever saw. */
+/* Takes back a table that was not linked, or was for a moment only and is dead: then others may be
+ * in it, and it is reclaimed later. */
 void table_unmake(struct table *table, struct actor *actor);
 
 /* An unlinked table and all below it: freed after the grace period, a table a call. */
@@ -134,6 +135,13 @@ void roots_invalidate(struct trees *trees, struct actor *actor, unsigned int mas
 
 /* ---- iter.c ---- */
 
+/* A table that a transition unlinked, and the guest frames that it translated. */
+struct tree_detached {
+	struct table *table; /* NULL: none */
+	uint32_t as_id;
+	struct tpt_gfn_range range;
+};
+
 /*
  * A position in a tree. @old is the entry as last read. Valid inside the section it was started in.
  */
@@ -147,6 +155,7 @@ struct tree_iter {
 	entry_t *entry;
 	tpt_hpa path[TPT_LEVEL_MAX + 1]; /* table at each level down to here */
 	bool must_flush; /* an entry that a processor may have cached lost something */
+	struct tree_detached detached; /* tree_settle() is owed if there is a table */
 };
 
 /* Starts at the root's entry for @gfn. False if there is no root or @gfn >= @end. */
@@ -182,6 +191,10 @@ enum tree_mode {
  * owner of the external table refused
  */
 int tree_transition(struct actor *actor, struct tree_iter *it, tpt_spte new_, enum tree_mode mode);
+
+/* Flushes what was translated through a detached table and hands it to the reclaimer. No shared
+ * section: the flush is the embedder's. Does nothing if there is none. */
+void tree_settle(struct actor *actor, struct tree_detached *detached);
 
 /*
  * Splits the direct leaf at the iterator into a table of leaves one level below that map the same

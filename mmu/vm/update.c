@@ -26,7 +26,7 @@ void update_end(struct tpt_vm *vm)
 int update_begin(struct tpt_vm *vm)
 {
 	update_enter(vm);
-	if (!vm->torn_down && !vm_is_dead(&vm->base))
+	if (!vm->env.ended && !vm_is_dead(&vm->base))
 		return 0;
 	update_end(vm);
 	return -ERR_IO;
@@ -110,7 +110,7 @@ static int apply(struct tpt_vm *vm, struct slot_update *update)
 int tpt_vm_set_memory_region(struct tpt_vm *vm, const struct tpt_memory_region *region)
 {
 	struct slot_update update;
-	uint64_t *generation;
+	uint64_t before, after;
 	int err;
 
 	err = update_begin(vm);
@@ -124,10 +124,11 @@ int tpt_vm_set_memory_region(struct tpt_vm *vm, const struct tpt_memory_region *
 		slot_update_abort(&vm->slots, &update);
 		goto out;
 	}
+	before = vm->slots.set[region->as_id].generation & PTE_MMIO_GEN_MASK;
 	slot_update_commit(&vm->slots, &update);
+	after = vm->slots.set[region->as_id].generation & PTE_MMIO_GEN_MASK;
 	/* A generation that wraps would make stale MMIO entries look fresh. */
-	generation = &vm->slots.set[region->as_id].generation;
-	if (!(*generation & PTE_MMIO_GEN_MASK & ~1u) && update.change != SLOT_SAME)
+	if (after < before)
 		zap_all_fast(vm);
 out:
 	update_end(vm);
@@ -135,6 +136,29 @@ out:
 }
 
 /* ---- invalidation by the host ---- */
+
+/*
+ * Zaps what of @range has the attribute @private_, and adds the leaves to *zapped. With a mirror
+ * the reason's trees see to that; where both kinds of memory are in one tree the ranges do.
+ */
+static int zap_where(struct tpt_vm *vm, enum zap_reason reason, unsigned int trees,
+		     struct tpt_gfn_range range, bool private_, int64_t *zapped)
+{
+	bool one_tree = vm->env.private_memory && !vm->env.has_mirror;
+	struct tpt_gfn_range part = range;
+	int err = 0;
+
+	for (tpt_gfn pos = range.start; !err && pos < range.end; pos = part.end) {
+		struct zap zap;
+
+		if (one_tree && !attr_next_change(&vm->slots, pos, range.end, !private_, &part))
+			break;
+		zap = zap_make(&vm->env, reason, trees, part.start, part.end);
+		err = zap_all_chunks(vm, &zap);
+		*zapped += (int64_t)zap.zapped;
+	}
+	return err;
+}
 
 /* Zaps what the slots of one address space map of [start, end). Their set may change in between. */
 static int64_t zap_hva(struct tpt_vm *vm, uint32_t as_id, tpt_hva start, tpt_hva end)
@@ -146,7 +170,6 @@ static int64_t zap_hva(struct tpt_vm *vm, uint32_t as_id, tpt_hva start, tpt_hva
 	for (;;) {
 		uint32_t i = slot_first_above(set, gfn);
 		struct tpt_gfn_range range;
-		struct zap zap;
 		int err;
 
 		if (i >= set->nr)
@@ -154,12 +177,9 @@ static int64_t zap_hva(struct tpt_vm *vm, uint32_t as_id, tpt_hva start, tpt_hva
 		gfn = set->slot[i]->base_gfn + set->slot[i]->npages;
 		if (!slot_hva_range(set->slot[i], start, end, &range))
 			continue;
-		zap = zap_make(&vm->env, ZAP_NOTIFIER, trees_of(set->slot[i]), range.start,
-			       range.end);
-		err = zap_all_chunks(vm, &zap);
+		err = zap_where(vm, ZAP_NOTIFIER, trees_of(set->slot[i]), range, false, &zapped);
 		if (err)
 			return err;
-		zapped += (int64_t)zap.zapped;
 	}
 }
 
@@ -175,7 +195,7 @@ int tpt_vm_invalidate_begin(struct tpt_vm *vm, tpt_hva start, tpt_hva end,
 		return -ERR_INVAL;
 	}
 	section_exclusive_begin(&vm->base);
-	if (vm->torn_down || vm_is_dead(&vm->base)) {
+	if (vm->env.ended || vm_is_dead(&vm->base)) {
 		section_exclusive_end(&vm->base);
 		return -ERR_IO;
 	}
@@ -283,17 +303,15 @@ int tpt_gmem_destroy(struct tpt_gmem *gmem)
 /* Removes private entries over pages [start, end) of the gmem from every slot bound to it. */
 static int zap_hole(struct tpt_vm *vm, struct tpt_gmem *gmem, uint64_t start, uint64_t end)
 {
+	int64_t zapped = 0;
 	int err = 0;
 
 	/* Bindings stay as they are: structural operations are one at a time. */
 	for (struct memslot *slot = gmem->bound; slot && !err; slot = slot->gmem_next) {
 		struct tpt_gfn_range range;
-		struct zap zap;
 
-		if (!slot_gmem_range(slot, start, end, &range))
-			continue;
-		zap = zap_make(&vm->env, ZAP_GMEM_HOLE, TREE_ALL, range.start, range.end);
-		err = zap_all_chunks(vm, &zap);
+		if (slot_gmem_range(slot, start, end, &range))
+			err = zap_where(vm, ZAP_GMEM_HOLE, TREE_ALL, range, true, &zapped);
 	}
 	return err;
 }

@@ -21,7 +21,7 @@ int tpt_vcpu_create(struct tpt_vm *vm, uint32_t id, struct tpt_vcpu **out)
 	for (other = vm->vcpus; other; other = other->next)
 		if (other->id == id)
 			err = -ERR_EXIST;
-	if (vm->torn_down || vm_is_dead(&vm->base))
+	if (vm->env.ended || vm_is_dead(&vm->base))
 		err = -ERR_IO;
 	if (!err) {
 		vcpu->next = vm->vcpus;
@@ -65,7 +65,7 @@ static int make_roots(struct tpt_vcpu *vcpu)
 	int err = 0;
 
 	section_exclusive_begin(&vm->base);
-	if (vm->torn_down || vm_is_dead(&vm->base)) {
+	if (vm->env.ended || vm_is_dead(&vm->base)) {
 		err = -ERR_IO;
 	} else {
 		if (vm->env.has_mirror)
@@ -87,6 +87,8 @@ int tpt_vcpu_load_roots(struct tpt_vcpu *vcpu, struct tpt_roots *roots)
 	uint32_t generation = atomic_load_explicit(&vm->trees.generation, memory_order_acquire);
 	int err;
 
+	if (vm_is_dead(&vm->base))
+		return -ERR_IO;
 	if (!vcpu->fault.loaded || vcpu->fault.root_generation != generation) {
 		/* A root for each tree, and then one fault's worth: the first fault follows at
 		 * once. */

@@ -105,6 +105,7 @@ static void init_env(struct tpt_vm *vm, const struct tpt_vm_config *c)
 		.backing = c->backing,
 		.backing_ctx = c->backing_ctx,
 		.gpa_bits = c->guest_maxphyaddr,
+		.maxphyaddr = c->maxphyaddr,
 		.shared_gfn = vm->trees.shared_gfn,
 		.has_mirror = c->external,
 		.private_memory = c->external || (c->flags & TPT_VM_SW_PROTECTED),
@@ -182,8 +183,8 @@ int tpt_vm_teardown(struct tpt_vm *vm)
 	int err = 0;
 
 	update_enter(vm);
-	if (!vm->torn_down) {
-		vm->torn_down = true;
+	if (!vm->env.ended) {
+		vm->env.ended = true;
 		if (vm->trees.mirror.ops) {
 			err = mirror_release(&vm->trees.mirror, self);
 			if (err)

@@ -18,7 +18,6 @@ struct tpt_vm {
 	struct fault_env env;
 	uint32_t flags; /* TPT_VM_* */
 	bool updating;	/* exclusive section: a structural operation is between two chunks */
-	bool torn_down;
 	struct tpt_vcpu *vcpus;
 	uint64_t nr_invalidations, nr_zap_all_fast;
 };
