@@ -29,7 +29,8 @@ static pthread_key_t exit_key;
 #endif
 #endif
 
-/* ThreadSanitizer can't see into liburcu: it is told what a grace period orders. */
+/* ThreadSanitizer can't see into liburcu: it is told what a grace period orders, by an address that
+ * no lock lies at, lest it take that lock for ordered too. */
 #ifdef HAVE_TSAN
 void __tsan_acquire(void *addr);
 void __tsan_release(void *addr);
@@ -91,7 +92,7 @@ void posix_read_unlock(void *ctx)
 		posix_misuse(posix, "read_unlock without read_lock");
 		return;
 	}
-	__tsan_release(&posix->reclaimer);
+	__tsan_release(&posix->reclaimer.run);
 	urcu_memb_read_unlock();
 	self.depth--;
 }
@@ -141,7 +142,7 @@ static void run_batch(struct tpt_posix *posix)
 	r->last = &r->first;
 	pthread_mutex_unlock(&r->lock);
 	urcu_memb_synchronize_rcu();
-	__tsan_acquire(r);
+	__tsan_acquire(&r->run);
 	while (d) {
 		struct tpt_deferred *next = d->next;
 

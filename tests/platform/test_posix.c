@@ -525,6 +525,7 @@ struct shelf {
 	struct tpt_posix *posix;
 	_Atomic(struct box *) box;
 	atomic_int writers;
+	pthread_barrier_t start;
 };
 
 static void box_free(struct tpt_deferred *d)
@@ -554,15 +555,21 @@ static void *write_or_read_boxes(void *arg)
 	const struct tpt_platform *p = tpt_posix_platform(shelf->posix);
 	bool writer = atomic_fetch_sub(&shelf->writers, 1) > 0;
 
+	pthread_barrier_wait(&shelf->start);
 	for (uint64_t i = 2; i < 3000; i++) {
 		struct box *box;
 
 		if (writer) {
 			shelf_put(shelf, i);
+			if (i % 16 == 0)
+				sched_yield();
 			continue;
 		}
 		p->read_lock(shelf->posix);
 		box = atomic_load(&shelf->box);
+		/* Time for writers to replace it, and for a reclaimer that doesn't wait. */
+		if (i % 16 == 0)
+			sched_yield();
 		if (box->value != box->copy)
 			abort();
 		p->read_unlock(shelf->posix);
@@ -578,6 +585,7 @@ static void readers_never_see_freed_memory(void **state)
 	struct box *last;
 
 	(void)state;
+	pthread_barrier_init(&shelf.start, NULL, THREADS);
 	shelf_put(&shelf, 7);
 	run_threads(THREADS, write_or_read_boxes, &shelf);
 	last = atomic_load(&shelf.box);
