@@ -47,7 +47,7 @@ struct tdx_td {
 	struct tdx_host *host;
 	_Atomic int state; /* enum tdx_td_state */
 	uint16_t hkid;
-	unsigned int levels, shared_bit;
+	unsigned int shared_bit;
 	uint64_t tdr;
 	uint64_t tdcs[NR_TDCS_PAGES];
 	struct tdx_vcpu *vcpus;

@@ -147,7 +147,6 @@ static struct tdx_td *alloc_td(struct tdx_host *host, const struct tdx_td_config
 		return NULL;
 	td->host = host;
 	td->hkid = c->hkid;
-	td->levels = c->levels;
 	td->shared_bit = c->gpaw52 ? 51 : 47;
 	td->tdr = NO_PAGE;
 	for (unsigned int i = 0; i < NR_TDCS_PAGES; i++)

@@ -58,6 +58,8 @@ struct real {
 	struct real_vcpu vcpu[REAL_MAX_VCPUS];
 	unsigned int nr_vcpus, nr_fatal, lines, kicks;
 	char line[256];
+	/* Before each SEAMCALL; not TDX_SUCCESS: the answer, without a call. May be NULL. */
+	uint64_t (*spy)(struct real *r, const struct tdx_regs *regs);
 };
 
 /* The LP that a thread is on. */
@@ -129,6 +131,17 @@ static inline int real_run_on(void *ctx, unsigned int lp, void (*fn)(void *arg),
 	fn(arg);
 	real_lp = before;
 	return 0;
+}
+
+static inline enum tdx_side real_seamcall(void *ctx, unsigned int lp, struct tdx_regs *regs)
+{
+	struct real *r = ctx;
+	uint64_t status = r->spy ? r->spy(r, regs) : TDX_SUCCESS;
+
+	if (!status)
+		return tdx_module_seamcall(r->module, lp, regs);
+	regs->rax = status;
+	return TDX_HOST;
 }
 
 static inline void real_log(void *ctx, enum tpt_log_level level, const char *text)
@@ -237,8 +250,8 @@ static inline void real_make_host(struct real *r)
 {
 	const struct tdx_host_config config = {
 		.size = sizeof(config),
-		.seamcall = tdx_module_seamcall,
-		.seamcall_ctx = r->module,
+		.seamcall = real_seamcall,
+		.seamcall_ctx = r,
 		.nr_lps = REAL_LPS,
 		.nr_packages = 2,
 		.package_lp = {0, 1},

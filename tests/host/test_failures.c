@@ -292,6 +292,7 @@ static void test_a_wrong_page_is_not_given_out(void **state)
 	f->reclaim_size = 1;
 	assert_int_equal(OPS->reclaim_leaf(td, 0, TPT_LEVEL_4K, tpt_pfn_make(PFN)), -EIO);
 	assert_int_equal(f->cleared, 0);
+	assert_int_equal(fake_stats(f).leaked_pages, 2);
 	f->reclaim_size = 0;
 	tdx_td_free(td);
 	fake_destroy(f);

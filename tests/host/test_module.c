@@ -83,6 +83,55 @@ static void test_nothing_is_mapped_blindly_before_the_end_of_the_build(void **st
 	real_destroy(r);
 }
 
+static uint64_t map_others_meanwhile(struct real *r, const struct tdx_regs *regs)
+{
+	const tpt_pfn pfn = tpt_pfn_make(REAL_PRIVATE >> 12);
+
+	if (regs->rax != TDH_MEM_PAGE_ADD)
+		return TDX_SUCCESS;
+	r->spy = NULL;
+	assert_int_equal(tdx_external_ops.map(r->td, 6, TPT_LEVEL_4K, pfn), -EPERM);
+	real_lp = 1;
+	assert_int_equal(tdx_external_ops.map(r->td, 5, TPT_LEVEL_4K, pfn), -EPERM);
+	assert_int_equal(add(r, 0x6000, false), -EBUSY);
+	real_lp = REAL_HOST_LP;
+	return TDX_SUCCESS;
+}
+
+static void test_only_the_page_being_added_gets_its_content(void **state)
+{
+	struct real *r = real_create(1, 0);
+
+	(void)state;
+	r->spy = map_others_meanwhile;
+	assert_int_equal(add(r, 0x5000, true), 0);
+	assert_null(r->spy);
+	assert_int_equal(real_leaf(r, TDH_MEM_PAGE_ADD).ok, 1);
+	real_audit(r);
+	real_destroy(r);
+}
+
+static uint64_t fail_ninth_extend(struct real *r, const struct tdx_regs *regs)
+{
+	if (regs->rax == TDH_MR_EXTEND && real_leaf(r, TDH_MR_EXTEND).ok == 8)
+		return TDX_SYS_SHUTDOWN;
+	return TDX_SUCCESS;
+}
+
+static void test_a_td_measured_in_part_is_never_finalised(void **state)
+{
+	struct real *r = real_create(1, 0);
+
+	(void)state;
+	r->spy = fail_ninth_extend;
+	assert_int_equal(add(r, 0x5000, true), -ENODEV);
+	r->spy = NULL;
+	assert_int_equal(real_leaf(r, TDH_MEM_PAGE_ADD).ok, 1);
+	assert_int_equal(tdx_td_finalize(r->td), -EPERM);
+	assert_int_equal(real_leaf(r, TDH_MR_FINALIZE).ok, 0);
+	real_destroy(r);
+}
+
 static void test_a_page_comes_by_fault_and_is_accepted(void **state)
 {
 	struct real *r = real_create(1, 0);
@@ -387,6 +436,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_added_pages_are_measured_in_call_order),
 		cmocka_unit_test(test_nothing_is_mapped_blindly_before_the_end_of_the_build),
+		cmocka_unit_test(test_only_the_page_being_added_gets_its_content),
+		cmocka_unit_test(test_a_td_measured_in_part_is_never_finalised),
 		cmocka_unit_test(test_a_page_comes_by_fault_and_is_accepted),
 		cmocka_unit_test(test_conversion_costs_the_minimum_of_calls),
 		cmocka_unit_test(test_2m_pages),

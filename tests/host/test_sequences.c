@@ -290,6 +290,7 @@ static void test_enter_and_migrate_keep_the_tie_to_an_lp(void **state)
 	assert_int_equal(f->call[2].rdx, TDX_MD_SHARED_EPT_POINTER);
 	assert_int_equal(f->call[2].r8, 0x7000);
 	assert_int_equal(f->call[2].lp, 3);
+	assert_int_equal(tdx_vcpu_lp(vcpu), 3);
 	assert_int_equal(tdx_vcpu_migrate(vcpu), 0);
 	assert_int_equal(f->calls, 3);
 	assert_int_equal(tdx_vcpu_enter(vcpu, &regs), TDX_ENTER_GUEST);
