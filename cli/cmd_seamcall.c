@@ -6,8 +6,9 @@
 #include "cli/seamcall.h"
 
 #include <getopt.h>
-#include <stdlib.h>
 #include <string.h>
+
+#include "cli/cli.h"
 
 #define SHOWN_DIFFERENCES 10
 
@@ -59,14 +60,15 @@ static void collect_recorded(const struct sc_script *script, const struct sc_gro
 	}
 }
 
-static void show_difference(FILE *out, const struct sc_script *script, const char *group,
-			    const struct sc_answer *recorded, const struct sc_answer *ours)
-{
-	size_t line = ours ? ours->line : recorded->line;
+/* What stands in for an answer that one side lacks; its line is the other side's. */
+#define NO_ANSWER "  (no answer)"
 
+static void show_difference(FILE *out, const struct sc_script *script, const char *group,
+			    size_t line, const char *recorded, const char *ours)
+{
 	fprintf(out, "group %s, line %zu: %s\n", group, line, script->lines[line - 1]);
-	fprintf(out, "  recorded:%s\n", recorded ? recorded->text + 1 : " (no answer)");
-	fprintf(out, "  model:   %s\n", ours ? ours->text + 1 : " (no answer)");
+	fprintf(out, "  recorded:%s\n", recorded + 1);
+	fprintf(out, "  model:   %s\n", ours + 1);
 }
 
 static void compare_answers(FILE *out, const struct sc_script *script, const char *group,
@@ -76,14 +78,15 @@ static void compare_answers(FILE *out, const struct sc_script *script, const cha
 	size_t count = recorded->count > ours->count ? recorded->count : ours->count;
 
 	for (size_t i = 0; i < count; i++) {
-		const struct sc_answer *r = i < recorded->count ? &recorded->item[i] : NULL;
-		const struct sc_answer *o = i < ours->count ? &ours->item[i] : NULL;
+		const char *r = i < recorded->count ? recorded->item[i].text : NO_ANSWER;
+		const char *o = i < ours->count ? ours->item[i].text : NO_ANSWER;
+		size_t line = i < ours->count ? ours->item[i].line : recorded->item[i].line;
 
 		result->compared++;
-		if (r && o && !strcmp(r->text, o->text))
+		if (!strcmp(r, o))
 			continue;
 		if (result->different++ < SHOWN_DIFFERENCES)
-			show_difference(out, script, group, r, o);
+			show_difference(out, script, group, line, r, o);
 	}
 }
 
@@ -173,8 +176,8 @@ static int report(bool compare, const struct sc_result *result)
 		printf("answers: %zu compared, %zu different\n", result->compared,
 		       result->different);
 	if (result->errors)
-		return 2;
-	return result->different ? 1 : 0;
+		return CLI_USAGE;
+	return result->different ? CLI_DIFFERENT : CLI_OK;
 }
 
 int cmd_seamcall(int argc, char **argv)
@@ -191,24 +194,21 @@ int cmd_seamcall(int argc, char **argv)
 	int option;
 
 	optind = 0;
-	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+	while ((option = getopt_long(argc, argv, ":", options, NULL)) != -1) {
 		if (option == 'c') {
 			compare = true;
 		} else if (option == 'g') {
 			groups = optarg;
 		} else if (option == 'h') {
 			fputs(usage, stdout);
-			return 0;
+			return CLI_OK;
 		} else {
-			fputs(usage, stderr);
-			return 2;
+			return cli_bad_option("seamcall", option, argv);
 		}
 	}
-	if (optind + 1 != argc) {
-		fputs(usage, stderr);
-		return 2;
-	}
+	if (optind + 1 != argc)
+		return cli_error("seamcall", "one FILE is wanted; see triptych seamcall --help");
 	if (sc_play_file(argv[optind], groups, compare, stdout, &result))
-		return 2;
+		return CLI_USAGE;
 	return report(compare, &result);
 }

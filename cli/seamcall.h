@@ -121,6 +121,4 @@ struct sc_result {
 int sc_play_file(const char *path, const char *groups, bool compare, FILE *out,
 		 struct sc_result *result);
 
-int cmd_seamcall(int argc, char **argv);
-
 #endif

@@ -113,10 +113,13 @@ static void enter(struct call *call, struct vcpu_hold *hold)
 
 static uint64_t try_enter(struct call *call, struct vcpu_hold *hold)
 {
+	uint64_t status = td_check_state(&hold->td, OPS(OP_RUNNABLE), true);
 	struct vcpu *vcpu = hold->vcpu;
-	uint64_t epoch, status;
+	uint64_t epoch;
 	bool was_here;
 
+	if (status != TDX_SUCCESS)
+		return status;
 	if (vcpu->num_pages < vcpu_pages_required(vcpu->td))
 		return TDX_TDCX_NUM_INCORRECT;
 	if (atomic_load(&vcpu->state) != VCPU_READY)
@@ -143,18 +146,7 @@ static uint64_t try_enter(struct call *call, struct vcpu_hold *hold)
 /* TDH.VP.ENTER: RCX TDVPR and flags; other registers answer a TDG.VP.VMCALL. */
 uint64_t leaf_vp_enter(struct call *call)
 {
-	struct vcpu_hold hold;
-	uint64_t status =
-		vcpu_take(call, call->rcx & ~ENTER_FLAGS, TDX_OPERAND_RCX, LOCK_SHARED, &hold);
-
-	if (status != TDX_SUCCESS)
-		return status;
-	status = td_check_state(&hold.td, OPS(OP_RUNNABLE), true);
-	if (status == TDX_SUCCESS)
-		status = try_enter(call, &hold);
-	if (call->side == TDX_HOST)
-		vcpu_release(&hold);
-	return status;
+	return vcpu_run(call, call->rcx & ~ENTER_FLAGS, TDX_OPERAND_RCX, LOCK_SHARED, try_enter);
 }
 
 int tdx_module_guest_state(struct tdx_module *m, unsigned int lp, struct tdx_guest *guest)

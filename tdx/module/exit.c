@@ -4,6 +4,8 @@
 #include "tdx/module/sept.h"
 #include "tdx/module/vcpu.h"
 
+#include <errno.h>
+
 #define QUAL_WRITE     (1u << 1)
 #define QUAL_FETCH     (1u << 2)
 #define QUAL_GLA_VALID (1u << 7)
@@ -198,6 +200,27 @@ static void other_exit(struct call *call, const struct tdx_vmexit *exit)
 	};
 
 	exit_async(call, &details);
+}
+
+int tdx_module_convert_violation(struct tdx_module *m, unsigned int lp,
+				 const struct tdx_vmexit *exit, struct tdx_guest *guest)
+{
+	struct vcpu *vcpu = lp < m->config.nr_lps ? atomic_load(&m->lps[lp].vcpu) : NULL;
+
+	if (!vcpu)
+		return -ENOENT;
+	if (vcpu->ve.valid)
+		return -EBUSY;
+	vcpu->ve = (struct ve_info){
+		.valid = 0xffffffff,
+		.reason = exit->reason,
+		.qualification = exit->qualification,
+		.gpa = exit->gpa,
+		.gla = exit->gla,
+	};
+	guest->vector = VECTOR_VE;
+	guest->has_error_code = false;
+	return 0;
 }
 
 enum tdx_side tdx_module_vmexit(struct tdx_module *m, unsigned int lp,

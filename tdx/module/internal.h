@@ -215,6 +215,9 @@ uint64_t td_check_state(struct td_hold *hold, unsigned int ops, bool lock_op);
 /* The same without an operation state: fatal and keys only. */
 uint64_t td_check_keys(const struct td *td);
 void td_release(struct td_hold *hold);
+/* A leaf on a whole TD: take the TDR, run, release. */
+typedef uint64_t td_fn(struct call *call, struct td_hold *hold);
+uint64_t td_run(struct call *call, uint64_t tdr, unsigned int op, enum lock_mode mode, td_fn *run);
 void td_destroy(struct tdx_module *m, struct td *td);
 /* GPA form: shared bit clear, nothing above it that the width excludes. */
 bool td_private_gpa(const struct td *td, uint64_t gpa);

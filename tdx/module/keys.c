@@ -19,8 +19,9 @@ static uint8_t all_packages(const struct tdx_module *m)
 	return (uint8_t)((1u << m->config.nr_packages) - 1);
 }
 
-static uint64_t config_key(const struct call *call, struct td *td)
+static uint64_t config_key(struct call *call, struct td_hold *hold)
 {
+	struct td *td = hold->td;
 	uint8_t bit = (uint8_t)(1u << package_of(call));
 
 	if (atomic_load(&td->fatal))
@@ -38,14 +39,7 @@ static uint64_t config_key(const struct call *call, struct td *td)
 /* TDH.MNG.KEY.CONFIG: RCX TDR; on one processor of each package. */
 uint64_t leaf_mng_key_config(struct call *call)
 {
-	struct td_hold hold;
-	uint64_t status = td_take(call->m, call->rcx, TDX_OPERAND_RCX, LOCK_EXCLUSIVE, &hold);
-
-	if (status != TDX_SUCCESS)
-		return status;
-	status = config_key(call, hold.td);
-	td_release(&hold);
-	return status;
+	return td_run(call, call->rcx, TDX_OPERAND_RCX, LOCK_EXCLUSIVE, config_key);
 }
 
 static uint64_t flush_done(struct tdx_module *m, struct td *td)
@@ -61,26 +55,28 @@ static uint64_t flush_done(struct tdx_module *m, struct td *td)
 	return TDX_SUCCESS;
 }
 
-/* TDH.MNG.VPFLUSHDONE: RCX TDR. */
-uint64_t leaf_mng_vpflushdone(struct call *call)
+static uint64_t lock_and_flush_done(struct call *call, struct td_hold *hold)
 {
-	struct td_hold hold;
-	uint64_t status = td_take(call->m, call->rcx, TDX_OPERAND_RCX, LOCK_EXCLUSIVE, &hold);
+	uint64_t status;
 
-	if (status != TDX_SUCCESS)
-		return status;
-	status = TDX_OPERAND_BUSY | TDX_OPERAND_KOT;
-	if (sharex_lock(&call->m->kot_lock, LOCK_EXCLUSIVE)) {
-		status = flush_done(call->m, hold.td);
-		sharex_unlock(&call->m->kot_lock, LOCK_EXCLUSIVE);
-	}
-	td_release(&hold);
+	if (!sharex_lock(&call->m->kot_lock, LOCK_EXCLUSIVE))
+		return TDX_OPERAND_BUSY | TDX_OPERAND_KOT;
+	status = flush_done(call->m, hold->td);
+	sharex_unlock(&call->m->kot_lock, LOCK_EXCLUSIVE);
 	return status;
 }
 
-static uint64_t free_key(struct tdx_module *m, struct td *td)
+/* TDH.MNG.VPFLUSHDONE: RCX TDR. */
+uint64_t leaf_mng_vpflushdone(struct call *call)
+{
+	return td_run(call, call->rcx, TDX_OPERAND_RCX, LOCK_EXCLUSIVE, lock_and_flush_done);
+}
+
+static uint64_t free_key(struct call *call, struct td_hold *hold)
 {
 	uint64_t status = TDX_WBCACHE_NOT_COMPLETE;
+	struct tdx_module *m = call->m;
+	struct td *td = hold->td;
 
 	if (td->lifecycle != LIFE_BLOCKED)
 		return TDX_LIFECYCLE_STATE_INCORRECT;
@@ -98,14 +94,7 @@ static uint64_t free_key(struct tdx_module *m, struct td *td)
 /* TDH.MNG.KEY.FREEID: RCX TDR. */
 uint64_t leaf_mng_key_freeid(struct call *call)
 {
-	struct td_hold hold;
-	uint64_t status = td_take(call->m, call->rcx, TDX_OPERAND_RCX, LOCK_EXCLUSIVE, &hold);
-
-	if (status != TDX_SUCCESS)
-		return status;
-	status = free_key(call->m, hold.td);
-	td_release(&hold);
-	return status;
+	return td_run(call, call->rcx, TDX_OPERAND_RCX, LOCK_EXCLUSIVE, free_key);
 }
 
 /* TDH.MNG.KEY.RECLAIMID: kept by the ABI for old hosts; does nothing. */

@@ -103,6 +103,28 @@ void mem_end(struct mem_op *op)
 	td_release(&op->hold);
 }
 
+uint64_t mem_run(struct call *call, const struct mem_rules *rules, mem_fn *run)
+{
+	struct mem_op op;
+	uint64_t status = mem_begin(&op, call, rules);
+
+	if (status == TDX_SUCCESS)
+		status = run(&op);
+	mem_end(&op);
+	return status;
+}
+
+uint64_t mem_run_td(struct call *call, const struct mem_rules *rules, mem_fn *run)
+{
+	struct mem_op op;
+	uint64_t status = mem_begin_td(&op, call, rules);
+
+	if (status == TDX_SUCCESS)
+		status = run(&op);
+	mem_end(&op);
+	return status;
+}
+
 uint64_t mem_check_tracked(struct mem_op *op, uint64_t bepoch)
 {
 	if (!td_tracking_required(op->td) || !sept_in(op->raw, S_NEEDS_TRACKING))

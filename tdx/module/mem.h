@@ -48,6 +48,12 @@ uint64_t mem_lock_tree(struct mem_op *op);
 uint64_t mem_lock_entry(struct mem_op *op);
 void mem_end(struct mem_op *op);
 
+/* A leaf: the common part, then @run if nothing was wrong, then everything given back. */
+typedef uint64_t mem_fn(struct mem_op *op);
+uint64_t mem_run(struct call *call, const struct mem_rules *rules, mem_fn *run);
+/* The same with the TD alone; @run finds the entry. */
+uint64_t mem_run_td(struct call *call, const struct mem_rules *rules, mem_fn *run);
+
 /* Describe an entry in RCX and RDX. */
 void mem_details(struct mem_op *op, uint64_t raw, unsigned int level);
 

@@ -127,11 +127,6 @@ uint64_t leaf_mr_extend(struct call *call)
 		.tree = LOCK_NONE,
 		.states = STATES(S_MAPPED),
 	};
-	struct mem_op op;
-	uint64_t status = mem_begin_td(&op, call, &rules);
 
-	if (status == TDX_SUCCESS)
-		status = extend(&op);
-	mem_end(&op);
-	return status;
+	return mem_run_td(call, &rules, extend);
 }

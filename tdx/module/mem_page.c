@@ -52,13 +52,8 @@ uint64_t leaf_mem_page_add(struct call *call)
 		.tree = LOCK_NONE,
 		.states = STATES(S_FREE),
 	};
-	struct mem_op op;
-	uint64_t status = mem_begin(&op, call, &rules);
 
-	if (status == TDX_SUCCESS)
-		status = add_page(&op);
-	mem_end(&op);
-	return status;
+	return mem_run(call, &rules, add_page);
 }
 
 static uint64_t aug_page(struct mem_op *op)
@@ -85,13 +80,8 @@ uint64_t leaf_mem_page_aug(struct call *call)
 		.max_level = 1,
 		.states = STATES(S_FREE),
 	};
-	struct mem_op op;
-	uint64_t status = mem_begin(&op, call, &rules);
 
-	if (status == TDX_SUCCESS)
-		status = aug_page(&op);
-	mem_end(&op);
-	return status;
+	return mem_run(call, &rules, aug_page);
 }
 
 static uint64_t remove_page(struct mem_op *op)
@@ -124,13 +114,8 @@ uint64_t leaf_mem_page_remove(struct call *call)
 		.max_level = 2,
 		.states = S_ANY_LEAF,
 	};
-	struct mem_op op;
-	uint64_t status = mem_begin(&op, call, &rules);
 
-	if (status == TDX_SUCCESS)
-		status = remove_page(&op);
-	mem_end(&op);
-	return status;
+	return mem_run(call, &rules, remove_page);
 }
 
 /* Both pages are held. */
@@ -183,11 +168,6 @@ uint64_t leaf_mem_page_relocate(struct call *call)
 		.tree = LOCK_SHARED,
 		.states = S_ANY_LEAF,
 	};
-	struct mem_op op;
-	uint64_t status = mem_begin(&op, call, &rules);
 
-	if (status == TDX_SUCCESS)
-		status = relocate_page(&op);
-	mem_end(&op);
-	return status;
+	return mem_run(call, &rules, relocate_page);
 }

@@ -184,16 +184,10 @@ uint64_t leaf_mem_page_promote(struct call *call)
 		.max_level = 2,
 		.states = S_ANY_NON_LEAF,
 	};
-	struct mem_op op;
-	uint64_t status;
 
 	if (call->version > 1)
 		return TDX_OPERAND_INVALID | TDX_OPERAND_RAX;
-	status = mem_begin(&op, call, &rules);
-	if (status == TDX_SUCCESS)
-		status = promote(&op);
-	mem_end(&op);
-	return status;
+	return mem_run(call, &rules, promote);
 }
 
 /* The L2 page operands that are needed or welcome; taken. */
@@ -311,11 +305,6 @@ uint64_t leaf_mem_page_demote(struct call *call)
 		.max_level = 2,
 		.states = S_ANY_LEAF,
 	};
-	struct mem_op op;
-	uint64_t status = mem_begin(&op, call, &rules);
 
-	if (status == TDX_SUCCESS)
-		status = demote(&op);
-	mem_end(&op);
-	return status;
+	return mem_run(call, &rules, demote);
 }

@@ -143,16 +143,10 @@ uint64_t leaf_mem_sept_add(struct call *call)
 		.max_level = ROOT_LEVEL,
 		.states = STATES(S_FREE) | STATES(S_NL_MAPPED),
 	};
-	struct mem_op op;
-	uint64_t status;
 
 	if (call->version > 1)
 		return TDX_OPERAND_INVALID | TDX_OPERAND_RAX;
-	status = mem_begin(&op, call, &rules);
-	if (status == TDX_SUCCESS)
-		status = add_tables(&op);
-	mem_end(&op);
-	return status;
+	return mem_run(call, &rules, add_tables);
 }
 
 static bool table_free(struct tdx_module *m, uint64_t hpa)
@@ -233,16 +227,10 @@ uint64_t leaf_mem_sept_remove(struct call *call)
 		.max_level = ROOT_LEVEL,
 		.states = S_ANY_NON_LEAF,
 	};
-	struct mem_op op;
-	uint64_t status;
 
 	if (call->version > 1)
 		return TDX_OPERAND_INVALID | TDX_OPERAND_RAX;
-	status = mem_begin(&op, call, &rules);
-	if (status == TDX_SUCCESS)
-		status = remove_tables(&op);
-	mem_end(&op);
-	return status;
+	return mem_run(call, &rules, remove_tables);
 }
 
 static uint64_t read_entry(struct mem_op *op)
@@ -273,11 +261,6 @@ uint64_t leaf_mem_sept_rd(struct call *call)
 		.max_level = ROOT_LEVEL,
 		.states = ~0u,
 	};
-	struct mem_op op;
-	uint64_t status = mem_begin_td(&op, call, &rules);
 
-	if (status == TDX_SUCCESS)
-		status = read_entry(&op);
-	mem_end(&op);
-	return status;
+	return mem_run_td(call, &rules, read_entry);
 }

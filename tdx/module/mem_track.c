@@ -66,28 +66,27 @@ uint64_t leaf_mem_range_unblock(struct call *call)
 		.max_level = ROOT_LEVEL,
 		.states = S_ANY_BLOCKED,
 	};
-	struct mem_op op;
-	uint64_t status = mem_begin(&op, call, &rules);
 
-	if (status == TDX_SUCCESS)
-		status = unblock(&op);
-	mem_end(&op);
-	return status;
+	return mem_run(call, &rules, unblock);
 }
 
 /* At most two epochs are alive: the next may begin only when nobody is left in the last but one. */
-static uint64_t next_epoch(struct td *td)
+static uint64_t next_epoch(struct call *call, struct td_hold *hold)
 {
-	uint64_t status = TDX_PREVIOUS_TLB_EPOCH_BUSY;
+	uint64_t status = td_check_state(hold, OPS(OP_INITIALIZED) | OPS(OP_RUNNABLE), true);
+	struct td *td = hold->td;
 	uint64_t epoch;
 
+	(void)call;
+	if (status != TDX_SUCCESS)
+		return status;
 	if (!sharex_lock(&td->epoch_lock, LOCK_EXCLUSIVE))
 		return TDX_OPERAND_BUSY | TDX_OPERAND_TD_EPOCH;
 	epoch = atomic_load(&td->epoch);
-	if (!atomic_load(&td->refcount[(epoch - 1) & 1])) {
+	if (atomic_load(&td->refcount[(epoch - 1) & 1]))
+		status = TDX_PREVIOUS_TLB_EPOCH_BUSY;
+	else
 		atomic_store(&td->epoch, epoch + 1);
-		status = TDX_SUCCESS;
-	}
 	sharex_unlock(&td->epoch_lock, LOCK_EXCLUSIVE);
 	return status;
 }
@@ -95,14 +94,5 @@ static uint64_t next_epoch(struct td *td)
 /* TDH.MEM.TRACK: RCX TDR. */
 uint64_t leaf_mem_track(struct call *call)
 {
-	struct td_hold hold;
-	uint64_t status = td_take(call->m, call->rcx, TDX_OPERAND_RCX, LOCK_SHARED, &hold);
-
-	if (status != TDX_SUCCESS)
-		return status;
-	status = td_check_state(&hold, OPS(OP_INITIALIZED) | OPS(OP_RUNNABLE), true);
-	if (status == TDX_SUCCESS)
-		status = next_epoch(hold.td);
-	td_release(&hold);
-	return status;
+	return td_run(call, call->rcx, TDX_OPERAND_RCX, LOCK_SHARED, next_epoch);
 }

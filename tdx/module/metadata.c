@@ -18,46 +18,42 @@ static uint64_t masked(uint64_t old, uint64_t value, uint64_t mask)
 }
 
 /* The vCPU is tied to this processor first, as the real module needs its VMCS there. */
-static uint64_t take_idle_vcpu(struct call *call, struct vcpu_hold *hold)
+static uint64_t tie_idle_vcpu(struct call *call, struct vcpu_hold *hold)
 {
 	bool was_here;
-	uint64_t status = vcpu_take(call, call->rcx, TDX_OPERAND_RCX, LOCK_SHARED, hold);
+	uint64_t status = td_check_state(&hold->td, OPS_ANY & ~OPS(OP_UNINITIALIZED), true);
 
-	if (status != TDX_SUCCESS)
-		return status;
-	status = td_check_state(&hold->td, OPS_ANY & ~OPS(OP_UNINITIALIZED), true);
 	if (status == TDX_SUCCESS && atomic_load(&hold->vcpu->state) != VCPU_READY)
 		status = TDX_VCPU_STATE_INCORRECT;
 	if (status == TDX_SUCCESS)
 		status = vcpu_associate(hold->vcpu, call->lp, &was_here);
-	if (status != TDX_SUCCESS)
-		vcpu_release(hold);
 	return status;
+}
+
+static uint64_t read_field(struct call *call, struct vcpu_hold *hold)
+{
+	uint64_t status = tie_idle_vcpu(call, hold);
+
+	if (status != TDX_SUCCESS)
+		return status;
+	if (!same_field(call->rdx, TDX_MD_SHARED_EPT_POINTER))
+		return TDX_METADATA_FIELD_ID_INCORRECT | TDX_OPERAND_RDX;
+	call->regs->r8 = atomic_load(&hold->vcpu->shared_eptp);
+	return TDX_SUCCESS;
 }
 
 /* TDH.VP.RD: RCX TDVPR, RDX field; R8 = value. */
 uint64_t leaf_vp_rd(struct call *call)
 {
-	struct vcpu_hold hold;
-	uint64_t status = take_idle_vcpu(call, &hold);
-
 	call->regs->r8 = 0;
-	if (status != TDX_SUCCESS)
-		return status;
-	if (same_field(call->rdx, TDX_MD_SHARED_EPT_POINTER))
-		call->regs->r8 = atomic_load(&hold.vcpu->shared_eptp);
-	else
-		status = TDX_METADATA_FIELD_ID_INCORRECT | TDX_OPERAND_RDX;
-	vcpu_release(&hold);
-	return status;
+	return vcpu_run(call, call->rcx, TDX_OPERAND_RCX, LOCK_SHARED, read_field);
 }
 
 /* The root of the shared EPT: a page of the VMM's, under no private key. */
-static uint64_t write_shared_eptp(struct call *call, struct vcpu *vcpu, uint64_t value,
-				  uint64_t mask)
+static uint64_t write_shared_eptp(struct call *call, struct vcpu *vcpu)
 {
 	uint64_t old = atomic_load(&vcpu->shared_eptp);
-	uint64_t new = masked(old, value, mask & ~EPTP_LOW_BITS);
+	uint64_t new = masked(old, call->regs->r8, call->regs->r9 & ~EPTP_LOW_BITS);
 
 	if (!module_shared_operand(call->m, new, PAGE_BYTES))
 		return TDX_METADATA_FIELD_VALUE_NOT_VALID;
@@ -66,21 +62,24 @@ static uint64_t write_shared_eptp(struct call *call, struct vcpu *vcpu, uint64_t
 	return TDX_SUCCESS;
 }
 
+static uint64_t write_field(struct call *call, struct vcpu_hold *hold)
+{
+	uint64_t status = tie_idle_vcpu(call, hold);
+
+	if (status != TDX_SUCCESS)
+		return status;
+	if (!same_field(call->rdx, TDX_MD_SHARED_EPT_POINTER))
+		return TDX_METADATA_FIELD_ID_INCORRECT | TDX_OPERAND_RDX;
+	return write_shared_eptp(call, hold->vcpu);
+}
+
 /* TDH.VP.WR: RCX TDVPR, RDX field, R8 value, R9 mask of the bits to write; R8 = old value. */
 uint64_t leaf_vp_wr(struct call *call)
 {
-	uint64_t value = call->regs->r8, mask = call->regs->r9;
-	struct vcpu_hold hold;
-	uint64_t status = take_idle_vcpu(call, &hold);
+	uint64_t status = vcpu_run(call, call->rcx, TDX_OPERAND_RCX, LOCK_SHARED, write_field);
 
-	call->regs->r8 = 0;
 	if (status != TDX_SUCCESS)
-		return status;
-	if (same_field(call->rdx, TDX_MD_SHARED_EPT_POINTER))
-		status = write_shared_eptp(call, hold.vcpu, value, mask);
-	else
-		status = TDX_METADATA_FIELD_ID_INCORRECT | TDX_OPERAND_RDX;
-	vcpu_release(&hold);
+		call->regs->r8 = 0;
 	return status;
 }
 

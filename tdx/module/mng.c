@@ -78,8 +78,9 @@ static void fill_tdcx(struct tdx_module *m, unsigned int index, uint64_t hpa)
 		memset(page, index == TDCX_MSR_BITMAPS ? 0xff : 0, PAGE_BYTES);
 }
 
-static uint64_t add_tdcx(struct call *call, struct td *td)
+static uint64_t add_tdcx(struct call *call, struct td_hold *hold)
 {
+	struct td *td = hold->td;
 	struct pamt_ref page;
 	uint64_t status = td_check_keys(td);
 
@@ -106,14 +107,7 @@ out:
 /* TDH.MNG.ADDCX: RCX page, RDX TDR. */
 uint64_t leaf_mng_addcx(struct call *call)
 {
-	struct td_hold hold;
-	uint64_t status = td_take(call->m, call->rdx, TDX_OPERAND_RDX, LOCK_EXCLUSIVE, &hold);
-
-	if (status != TDX_SUCCESS)
-		return status;
-	status = add_tdcx(call, hold.td);
-	td_release(&hold);
-	return status;
+	return td_run(call, call->rdx, TDX_OPERAND_RDX, LOCK_EXCLUSIVE, add_tdcx);
 }
 
 static bool all_zero(const uint8_t *bytes, size_t count)
@@ -173,12 +167,15 @@ static uint64_t check_params(const struct tdx_module *m, const struct td *td,
 	return TDX_SUCCESS;
 }
 
-static uint64_t init_td(struct call *call, struct td *td)
+static uint64_t init_td(struct call *call, struct td_hold *hold)
 {
-	const uint8_t *page;
+	uint64_t status = td_check_state(hold, OPS(OP_UNINITIALIZED), false);
 	struct tdx_td_params params;
-	uint64_t status;
+	struct td *td = hold->td;
+	const uint8_t *page;
 
+	if (status != TDX_SUCCESS)
+		return status;
 	if (!module_shared_operand(call->m, call->rdx, sizeof(params)))
 		return TDX_OPERAND_INVALID | TDX_OPERAND_RDX;
 	page = module_page(call->m, call->rdx);
@@ -206,22 +203,18 @@ static uint64_t init_td(struct call *call, struct td *td)
 /* TDH.MNG.INIT: RCX TDR, RDX TD_PARAMS. */
 uint64_t leaf_mng_init(struct call *call)
 {
-	struct td_hold hold;
-	uint64_t status;
-
 	call->regs->rcx = 0;
-	status = td_take(call->m, call->rcx, TDX_OPERAND_RCX, LOCK_EXCLUSIVE, &hold);
-	if (status != TDX_SUCCESS)
-		return status;
-	status = td_check_state(&hold, OPS(OP_UNINITIALIZED), false);
-	if (status == TDX_SUCCESS)
-		status = init_td(call, hold.td);
-	td_release(&hold);
-	return status;
+	return td_run(call, call->rcx, TDX_OPERAND_RCX, LOCK_EXCLUSIVE, init_td);
 }
 
-static uint64_t finalize(struct td *td)
+static uint64_t finalize(struct call *call, struct td_hold *hold)
 {
+	uint64_t status = td_check_state(hold, OPS(OP_INITIALIZED), false);
+	struct td *td = hold->td;
+
+	(void)call;
+	if (status != TDX_SUCCESS)
+		return status;
 	if (!atomic_load(&td->num_vcpus))
 		return TDX_NO_VCPUS;
 	measure_finalize(td->mr, td->mrtd);
@@ -232,14 +225,5 @@ static uint64_t finalize(struct td *td)
 /* TDH.MR.FINALIZE: RCX TDR. */
 uint64_t leaf_mr_finalize(struct call *call)
 {
-	struct td_hold hold;
-	uint64_t status = td_take(call->m, call->rcx, TDX_OPERAND_RCX, LOCK_EXCLUSIVE, &hold);
-
-	if (status != TDX_SUCCESS)
-		return status;
-	status = td_check_state(&hold, OPS(OP_INITIALIZED), false);
-	if (status == TDX_SUCCESS)
-		status = finalize(hold.td);
-	td_release(&hold);
-	return status;
+	return td_run(call, call->rcx, TDX_OPERAND_RCX, LOCK_EXCLUSIVE, finalize);
 }

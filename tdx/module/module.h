@@ -160,6 +160,15 @@ enum tdx_side tdx_module_vmexit(struct tdx_module *module, unsigned int lp,
 				const struct tdx_vmexit *exit, struct tdx_guest *guest,
 				struct tdx_regs *host);
 
+/*
+ * The processor turned an EPT violation of the guest on @lp into #VE by itself: the entry of a
+ * shared EPT that ended the walk had bit 63 clear (SDM, "Convertible EPT Violations"). What it
+ * writes into the vCPU's pages is written; *guest takes vector 20. 0; -ENOENT if @lp is in no TD;
+ * -EBUSY, nothing done, if the guest has not fetched the last #VE: then it is an exit.
+ */
+int tdx_module_convert_violation(struct tdx_module *module, unsigned int lp,
+				 const struct tdx_vmexit *exit, struct tdx_guest *guest);
+
 /* Number of bytes by which the RIP of a completed TDCALL advances. */
 #define TDX_TDCALL_LENGTH 4
 

@@ -86,30 +86,27 @@ bool sept_l2_find(struct tdx_module *m, const struct td *td, unsigned int vm, ui
 	return walk->level == level;
 }
 
-/* Alias of @vm, which the L1 entry says exists. */
+/* The alias that @vm has of L1 entry @l1; NULL if it has none. */
 static uint64_t *alias(struct tdx_module *m, const struct td *td, unsigned int vm, uint64_t gpa,
-		       unsigned int level)
+		       unsigned int level, uint64_t l1)
 {
 	struct sept_walk walk;
 
+	if (vm > td->num_l2_vms || !sept_l2_has_alias(l1, vm))
+		return NULL;
 	if (sept_l2_find(m, td, vm, gpa, level, &walk))
 		return walk.entry;
 	module_fatal(m, "an L2 alias has no entry");
 	return NULL;
 }
 
-#define for_each_alias(vm, td, l1)                              \
-	for (unsigned int vm = 1; vm <= (td)->num_l2_vms; vm++) \
-		if (sept_l2_has_alias(l1, vm))
-
 typedef uint64_t change_fn(uint64_t raw);
 
 static void change_all(struct tdx_module *m, const struct td *td, uint64_t gpa, unsigned int level,
 		       uint64_t l1, change_fn *change)
 {
-	for_each_alias(vm, td, l1)
-	{
-		uint64_t *entry = alias(m, td, vm, gpa, level);
+	for (unsigned int vm = 1; vm < MAX_VMS; vm++) {
+		uint64_t *entry = alias(m, td, vm, gpa, level, l1);
 
 		if (entry)
 			sept_write(entry, change(sept_read(entry)));
@@ -154,9 +151,8 @@ void sept_l2_clear_all(struct tdx_module *m, const struct td *td, uint64_t gpa, 
 void sept_l2_move_all(struct tdx_module *m, const struct td *td, uint64_t gpa, uint64_t l1,
 		      uint64_t hpa)
 {
-	for_each_alias(vm, td, l1)
-	{
-		uint64_t *entry = alias(m, td, vm, gpa, 0);
+	for (unsigned int vm = 1; vm < MAX_VMS; vm++) {
+		uint64_t *entry = alias(m, td, vm, gpa, 0, l1);
 
 		if (entry)
 			sept_write(entry, (sept_read(entry) & ~SEPT_HPA) | hpa);
@@ -170,9 +166,8 @@ uint64_t sept_l2_attributes_all(struct tdx_module *m, const struct td *td, uint6
 
 	if (!sept_is_leaf(l1))
 		return 0;
-	for_each_alias(vm, td, l1)
-	{
-		uint64_t *entry = alias(m, td, vm, gpa, level);
+	for (unsigned int vm = 1; vm < MAX_VMS; vm++) {
+		uint64_t *entry = alias(m, td, vm, gpa, level, l1);
 
 		if (entry)
 			all |= (uint64_t)sept_l2_attributes(sept_read(entry)) << (16 * vm);

@@ -53,6 +53,18 @@ void td_release(struct td_hold *hold)
 	pamt_release(&hold->ref);
 }
 
+uint64_t td_run(struct call *call, uint64_t tdr, unsigned int op, enum lock_mode mode, td_fn *run)
+{
+	struct td_hold hold;
+	uint64_t status = td_take(call->m, tdr, op, mode, &hold);
+
+	if (status != TDX_SUCCESS)
+		return status;
+	status = run(call, &hold);
+	td_release(&hold);
+	return status;
+}
+
 void td_destroy(struct tdx_module *m, struct td *td)
 {
 	measure_destroy(m, td->mr);

@@ -11,10 +11,13 @@ struct vcpu_hold {
 	struct td_hold td;   /* its TDR, shared */
 };
 
-/* A TDVPR page given by the host, and its TD. 0 or the status; nothing held then. */
-uint64_t vcpu_take(struct call *call, uint64_t tdvpr, unsigned int op, enum lock_mode mode,
-		   struct vcpu_hold *hold);
-void vcpu_release(struct vcpu_hold *hold);
+/*
+ * A leaf on one vCPU: take the TDVPR page @tdvpr as @mode (@op names the operand) and its TD, run,
+ * release. If the LP is inside the TD afterwards, the processor keeps the holds.
+ */
+typedef uint64_t vcpu_fn(struct call *call, struct vcpu_hold *hold);
+uint64_t vcpu_run(struct call *call, uint64_t tdvpr, unsigned int op, enum lock_mode mode,
+		  vcpu_fn *run);
 
 unsigned int vcpu_pages_required(const struct td *td);
 

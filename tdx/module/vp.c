@@ -14,8 +14,8 @@ unsigned int vcpu_pages_required(const struct td *td)
 	return MIN_TDVPS + TDVPS_PER_L2_VM * td->num_l2_vms;
 }
 
-uint64_t vcpu_take(struct call *call, uint64_t tdvpr, unsigned int op, enum lock_mode mode,
-		   struct vcpu_hold *hold)
+static uint64_t vcpu_take(struct call *call, uint64_t tdvpr, unsigned int op, enum lock_mode mode,
+			  struct vcpu_hold *hold)
 {
 	uint64_t status;
 
@@ -31,19 +31,35 @@ uint64_t vcpu_take(struct call *call, uint64_t tdvpr, unsigned int op, enum lock
 	return TDX_SUCCESS;
 }
 
-void vcpu_release(struct vcpu_hold *hold)
+static void vcpu_release(struct vcpu_hold *hold)
 {
 	td_release(&hold->td);
 	pamt_release(&hold->ref);
 }
 
-/* The TD is held and in the right state. */
-static uint64_t create_vcpu(struct call *call, struct td *td)
+uint64_t vcpu_run(struct call *call, uint64_t tdvpr, unsigned int op, enum lock_mode mode,
+		  vcpu_fn *run)
 {
+	struct vcpu_hold hold;
+	uint64_t status = vcpu_take(call, tdvpr, op, mode, &hold);
+
+	if (status != TDX_SUCCESS)
+		return status;
+	status = run(call, &hold);
+	if (call->side == TDX_HOST)
+		vcpu_release(&hold);
+	return status;
+}
+
+static uint64_t create_vcpu(struct call *call, struct td_hold *hold)
+{
+	uint64_t status = td_check_state(hold, OPS(OP_INITIALIZED), true);
+	struct td *td = hold->td;
 	struct pamt_ref page;
 	struct vcpu *vcpu;
-	uint64_t status = pamt_take_new_page(call->m, call->rcx, TDX_OPERAND_RCX, &page);
 
+	if (status == TDX_SUCCESS)
+		status = pamt_take_new_page(call->m, call->rcx, TDX_OPERAND_RCX, &page);
 	if (status != TDX_SUCCESS)
 		return status;
 	vcpu = module_alloc(call->m, sizeof(*vcpu));
@@ -66,23 +82,17 @@ out:
 /* TDH.VP.CREATE: RCX page, RDX TDR. */
 uint64_t leaf_vp_create(struct call *call)
 {
-	struct td_hold hold;
-	uint64_t status = td_take(call->m, call->rdx, TDX_OPERAND_RDX, LOCK_SHARED, &hold);
+	return td_run(call, call->rdx, TDX_OPERAND_RDX, LOCK_SHARED, create_vcpu);
+}
+
+static uint64_t add_vcpu_page(struct call *call, struct vcpu_hold *hold)
+{
+	uint64_t status = td_check_state(&hold->td, OPS(OP_INITIALIZED), true);
+	struct vcpu *vcpu = hold->vcpu;
+	struct pamt_ref page;
 
 	if (status != TDX_SUCCESS)
 		return status;
-	status = td_check_state(&hold, OPS(OP_INITIALIZED), true);
-	if (status == TDX_SUCCESS)
-		status = create_vcpu(call, hold.td);
-	td_release(&hold);
-	return status;
-}
-
-static uint64_t add_vcpu_page(struct call *call, struct vcpu *vcpu)
-{
-	struct pamt_ref page;
-	uint64_t status;
-
 	if (atomic_load(&vcpu->state) != VCPU_UNINIT)
 		return TDX_VCPU_STATE_INCORRECT;
 	if (vcpu->num_pages >= MAX_TDVPS)
@@ -101,16 +111,7 @@ static uint64_t add_vcpu_page(struct call *call, struct vcpu *vcpu)
 /* TDH.VP.ADDCX: RCX page, RDX TDVPR. */
 uint64_t leaf_vp_addcx(struct call *call)
 {
-	struct vcpu_hold hold;
-	uint64_t status = vcpu_take(call, call->rdx, TDX_OPERAND_RDX, LOCK_EXCLUSIVE, &hold);
-
-	if (status != TDX_SUCCESS)
-		return status;
-	status = td_check_state(&hold.td, OPS(OP_INITIALIZED), true);
-	if (status == TDX_SUCCESS)
-		status = add_vcpu_page(call, hold.vcpu);
-	vcpu_release(&hold);
-	return status;
+	return vcpu_run(call, call->rdx, TDX_OPERAND_RDX, LOCK_EXCLUSIVE, add_vcpu_page);
 }
 
 /* A vCPU's number, or false if the TD has all it may have. */
@@ -138,8 +139,13 @@ static void set_initial_state(struct vcpu *vcpu, uint64_t parameter)
 	vcpu->rip = 0xfffffff0;
 }
 
-static uint64_t init_vcpu(struct call *call, struct vcpu *vcpu)
+static uint64_t init_vcpu(struct call *call, struct vcpu_hold *hold)
 {
+	uint64_t status = td_check_state(&hold->td, OPS(OP_INITIALIZED), true);
+	struct vcpu *vcpu = hold->vcpu;
+
+	if (status != TDX_SUCCESS)
+		return status;
 	if (vcpu->num_pages < vcpu_pages_required(vcpu->td))
 		return TDX_TDCX_NUM_INCORRECT;
 	if (atomic_load(&vcpu->state) != VCPU_UNINIT)
@@ -156,20 +162,13 @@ static uint64_t init_vcpu(struct call *call, struct vcpu *vcpu)
 /* TDH.VP.INIT: RCX TDVPR, RDX the guest's first RCX. */
 uint64_t leaf_vp_init(struct call *call)
 {
-	struct vcpu_hold hold;
-	uint64_t status = vcpu_take(call, call->rcx, TDX_OPERAND_RCX, LOCK_EXCLUSIVE, &hold);
-
-	if (status != TDX_SUCCESS)
-		return status;
-	status = td_check_state(&hold.td, OPS(OP_INITIALIZED), true);
-	if (status == TDX_SUCCESS)
-		status = init_vcpu(call, hold.vcpu);
-	vcpu_release(&hold);
-	return status;
+	return vcpu_run(call, call->rcx, TDX_OPERAND_RCX, LOCK_EXCLUSIVE, init_vcpu);
 }
 
-static uint64_t flush_vcpu(struct call *call, struct vcpu *vcpu)
+static uint64_t flush_vcpu(struct call *call, struct vcpu_hold *hold)
 {
+	struct vcpu *vcpu = hold->vcpu;
+
 	if (vcpu->td->lifecycle != LIFE_KEYS_CONFIGURED)
 		return TDX_TD_KEYS_NOT_CONFIGURED;
 	if (vcpu->num_pages < vcpu_pages_required(vcpu->td))
@@ -186,12 +185,5 @@ static uint64_t flush_vcpu(struct call *call, struct vcpu *vcpu)
  * flushed. */
 uint64_t leaf_vp_flush(struct call *call)
 {
-	struct vcpu_hold hold;
-	uint64_t status = vcpu_take(call, call->rcx, TDX_OPERAND_RCX, LOCK_EXCLUSIVE, &hold);
-
-	if (status != TDX_SUCCESS)
-		return status;
-	status = flush_vcpu(call, hold.vcpu);
-	vcpu_release(&hold);
-	return status;
+	return vcpu_run(call, call->rcx, TDX_OPERAND_RCX, LOCK_EXCLUSIVE, flush_vcpu);
 }
