@@ -241,6 +241,7 @@ enum replay_difference {
 	REPLAY_DIFFERENT_WORD,	  /* an installed word, its level, place or order */
 	REPLAY_DIFFERENT_MISSING, /* recorded, not installed here */
 	REPLAY_DIFFERENT_EXTRA,	  /* installed here, not recorded */
+	REPLAY_DIFFERENT_PLACE,	  /* recorded at an address that is not its fault's */
 	REPLAY_DIFFERENT_OUTCOME, /* the words are right, how the fault ended is not */
 	REPLAY_DIFFERENT_CODE,	  /* the processor's error code */
 };
@@ -273,6 +274,7 @@ struct replay_finding {
 struct replay_compare {
 	uint64_t installs, compared, different; /* the last line's */
 	uint64_t extra;				/* of the different: words nobody recorded */
+	uint64_t misplaced;			/* of the different: not at their fault's address */
 	uint64_t leaves, tables, mmio;		/* of the compared */
 	uint64_t outcomes, outcomes_compared, outcomes_different;
 	uint64_t codes_compared, codes_lenient, codes_different;

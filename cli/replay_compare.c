@@ -311,13 +311,23 @@ static void on_event(void *ctx, struct replay *r, const struct tpt_event *e)
 		(struct replay_word){true, e->as_id, e->level, e->gfn, e->new_spte.w};
 }
 
+/*
+ * A leaf's own word tells its frame. Where words were recorded and no frame is known, they are no
+ * leaf of memory that the slots say is there: that is a difference, not a gap.
+ */
+static bool is_left_out(const struct replay_fault *f)
+{
+	return f->skip != REPLAY_SKIP_NONE &&
+	       !(f->skip == REPLAY_SKIP_NO_FRAME && f->recorded->nr_installs);
+}
+
 static void on_fault_end(void *ctx, struct replay *r, const struct replay_fault *f)
 {
 	struct replay_compare *c = ctx;
 	unsigned int differ;
 
 	c->in_fault = false;
-	if (f->skip != REPLAY_SKIP_NONE) {
+	if (is_left_out(f)) {
 		c->skipped_faults[f->skip]++;
 		c->skipped_installs[f->skip] += f->recorded->nr_installs;
 		return;
@@ -351,6 +361,25 @@ static bool is_dirty_log(const struct trace *t, uint32_t i)
 	return f->outcome == TRACE_FAST_FIXED || f->outcome == TRACE_FAST_SPURIOUS;
 }
 
+/* A fault installs on the way to its own address alone: no decision of ours could equal this. */
+static void place_differs(struct replay_compare *c, const struct trace *t, uint32_t i)
+{
+	const struct replay_word recorded = recorded_word(&t->events[i]);
+	const struct trace_event *fault = &t->events[t->owner[i]];
+
+	c->misplaced++;
+	c->different++;
+	count_word(c, &recorded);
+	if (c->nr_findings < REPLAY_MAX_FINDINGS)
+		c->findings[c->nr_findings++] = (struct replay_finding){
+			.what = REPLAY_DIFFERENT_PLACE,
+			.line = t->events[i].line,
+			.gpa = fault->fault.gpa,
+			.error_code = fault->fault.error_code,
+			.recorded = recorded,
+		};
+}
+
 /* What of the recording is dirty logging's, and what is nobody's. */
 static void survey(struct replay_compare *c, const struct trace *t)
 {
@@ -365,8 +394,9 @@ static void survey(struct replay_compare *c, const struct trace *t)
 			c->dirty_first = c->dirty_first ? c->dirty_first : ev->line;
 			c->dirty_last = ev->line;
 		}
-		c->unplaced_installs += change && (t->attr[i] == TRACE_ATTR_NO_FAULT ||
-						   t->attr[i] == TRACE_ATTR_WRONG_ADDRESS);
+		c->unplaced_installs += change && t->attr[i] == TRACE_ATTR_NO_FAULT;
+		if (change && t->attr[i] == TRACE_ATTR_WRONG_ADDRESS)
+			place_differs(c, t, i);
 	}
 }
 
@@ -382,7 +412,7 @@ void replay_compare_attach(struct replay_compare *c, struct replay *r)
 
 	memset(c, 0, sizeof(*c));
 	survey(c, r->t);
-	c->installs = r->t->nr_installs + c->unplaced_installs;
+	c->installs = r->t->nr_installs + c->unplaced_installs + c->misplaced;
 	c->outcomes = r->t->nr_faults;
 	if (r->slots_inferred)
 		gather_evidence(c, r);
@@ -458,6 +488,7 @@ void replay_compare_findings(const struct replay_compare *c, FILE *out)
 		[REPLAY_DIFFERENT_WORD] = "another word",
 		[REPLAY_DIFFERENT_MISSING] = "not installed here",
 		[REPLAY_DIFFERENT_EXTRA] = "installed only here",
+		[REPLAY_DIFFERENT_PLACE] = "recorded where its fault can't install",
 		[REPLAY_DIFFERENT_OUTCOME] = "another end",
 		[REPLAY_DIFFERENT_CODE] = "another error code",
 	};

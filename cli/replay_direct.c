@@ -262,13 +262,23 @@ static void classify(struct direct *d, struct replay_fault *f)
 		f->result = (enum replay_result)results[s->ret];
 	if (f->result == REPLAY_ERROR && d->no_frame)
 		f->skip = REPLAY_SKIP_NO_FRAME;
-	if (f->result == REPLAY_ERROR && !s->faulted && s->hw.outcome == MACHINE_BAD_GPA)
-		f->skip = REPLAY_SKIP_BAD_GPA;
 	/* The library has no dirty log to write-protect for, so the processor meets no
 	 * write-protected word. */
 	if (f->result == REPLAY_HIT && (f->recorded->outcome == TRACE_FAST_FIXED ||
 					f->recorded->outcome == TRACE_FAST_SPURIOUS))
 		f->skip = REPLAY_SKIP_DIRTY_LOG;
+}
+
+/* Is there an access to make? */
+static enum replay_skip reason_to_skip(struct replay *r, const struct replay_fault *f)
+{
+	if (f->event->fault.gpa >> GPA_BITS)
+		return REPLAY_SKIP_BAD_GPA;
+	/* Whoever was first had done it by now, or else nobody recorded why it was tried again. */
+	if (f->recorded->outcome == TRACE_UNCHANGED && !f->recorded->nr_installs &&
+	    !is_mapped(r, f))
+		return REPLAY_SKIP_UNDECIDED;
+	return REPLAY_SKIP_NONE;
 }
 
 static int direct_fault(struct replay *r, struct replay_fault *f)
@@ -279,10 +289,9 @@ static int direct_fault(struct replay *r, struct replay_fault *f)
 	if (err)
 		return replay_fail(r, err, "line %u: address space %u: %s", f->event->line,
 				   f->recorded->as_id, strerror(-err));
-	if (f->recorded->outcome == TRACE_UNCHANGED && !f->recorded->nr_installs &&
-	    !is_mapped(r, f)) {
+	f->skip = reason_to_skip(r, f);
+	if (f->skip != REPLAY_SKIP_NONE) {
 		f->result = REPLAY_SKIPPED;
-		f->skip = REPLAY_SKIP_UNDECIDED;
 		return 0;
 	}
 	d->fault = f;

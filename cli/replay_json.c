@@ -170,6 +170,7 @@ static void json_compare(const struct replay_compare *c, FILE *out)
 	member(out, "compared", c->compared);
 	member(out, "different", c->different);
 	member(out, "only_here", c->extra);
+	member(out, "misplaced", c->misplaced);
 	member(out, "leaves", c->leaves);
 	member(out, "tables", c->tables);
 	member(out, "mmio", c->mmio);
