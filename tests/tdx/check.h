@@ -6,7 +6,8 @@
  *
  *	I1 no lock stays taken but what running vCPUs hold   I2 one owner, one entry, same level
  *	I4 the TD's page count                               I5 epoch counts
- *	I7 permissions follow from the state                 I8 a large page's parts are not in use
+ *	I6 nothing freed or resized is still in a TLB        I7 permissions follow from the state
+ *	I8 a large page's parts are not in use
  */
 #ifndef TESTS_TDX_CHECK_H
 #define TESTS_TDX_CHECK_H
@@ -25,7 +26,7 @@ struct check {
 	uint8_t leaf_level[CHECK_PAGES]; /* of the Secure-EPT leaf that begins at this page */
 	uint8_t nr_leaves[CHECK_PAGES], nr_tables[CHECK_PAGES];
 	uint64_t owned;
-	unsigned int running[8], nr_running;
+	unsigned int running[LAB_NR_LPS], nr_running;
 	const char *broken;
 	uint64_t where;
 };
@@ -138,6 +139,20 @@ static inline void check_epochs(struct check *c)
 		   "I5 epoch counts", c->td.td_epoch);
 }
 
+/* What a processor inside the TD may still use is the TD's, in one piece. */
+static inline void check_tlb(struct check *c, unsigned int lp)
+{
+	const struct lab_tlb *tlb = &c->lab->tlb[lp];
+
+	for (unsigned int i = 0; i < tlb->count; i++) {
+		struct tdx_pamt_view pamt;
+
+		tdx_module_view_pamt(c->lab->module, tlb->entry[i].hpa, tlb->entry[i].level, &pamt);
+		CHECK_THAT(c, pamt.pt == TDX_PT_REG, "I6 stale translation in use",
+			   tlb->entry[i].hpa | tlb->entry[i].level);
+	}
+}
+
 /* All invariants; prints and returns false if one is broken. No call may be under way. */
 static inline bool check_all(struct lab *lab)
 {
@@ -146,12 +161,13 @@ static inline bool check_all(struct lab *lab)
 
 	c->lab = lab;
 	assert_int_equal(tdx_module_view_td(lab->module, LAB_TDR, &c->td), 0);
-	for (unsigned int lp = 0; lp < 8; lp++) {
+	for (unsigned int lp = 0; lp < LAB_NR_LPS; lp++) {
 		uint64_t tdvpr = tdx_module_running_vcpu(lab->module, lp);
 
-		if (tdvpr)
-			c->running[c->nr_running++] =
-				(unsigned int)((tdvpr - LAB_VCPU(0)) / 0x10000);
+		if (!tdvpr)
+			continue;
+		c->running[c->nr_running++] = (unsigned int)((tdvpr - LAB_VCPU(0)) / 0x10000);
+		check_tlb(c, lp);
 	}
 	check_table(c, c->td.sept_root[0], c->td.sept_levels - 1);
 	for (uint64_t at = 0; at < CHECK_WINDOW; at += LAB_PAGE) {

@@ -116,15 +116,15 @@ static inline void random_guest_step(struct lab *lab, struct rng *rng, unsigned 
 		lab_call(lab, lp, TDH_VP_ENTER, LAB_VCPU(vcpu), 0, 0);
 		return;
 	}
-	switch (rng_below(rng, 8)) {
+	lab_touch(lab, lp, random_page_info(rng, 0) & ~7ull);
+	switch (rng_below(rng, 10)) {
 	case 0:
-	case 1:
 		lab_kick(lab, lp);
 		break;
-	case 2:
+	case 1:
 		tdx_module_vmexit(lab->module, lp, &fault, &guest, &host);
 		break;
-	case 3:
+	case 2:
 		lab_tdcall(lab, lp, TDG_VP_VEINFO_GET, 0, &guest, &host);
 		break;
 	default:
