@@ -4,7 +4,7 @@
 #include "tests/tdx/check.h"
 #include "tests/tdx/random.h"
 
-#define STEPS 5000
+#define STEPS 6000
 
 static uint64_t choose_seed(void)
 {
@@ -56,7 +56,7 @@ static void one_plan(struct lab *lab, struct rng *rng, unsigned int *nr_good, ui
 		lab_call(lab, 0, TDH_MEM_RANGE_BLOCK, page_info, LAB_TDR, 0);
 		checked(lab, seed, step);
 		for (unsigned int lp = 1; lp <= 2; lp++)
-			if (rng_below(rng, 3))
+			if (turn || rng_below(rng, 2))
 				lab_kick(lab, lp);
 		lab_call(lab, 0, TDH_MEM_TRACK, LAB_TDR, 0, 0);
 		checked(lab, seed, step);
