@@ -167,7 +167,7 @@ static int run(struct input_set *in, const struct options *o, double read_second
 		.progress = replaying,
 		.progress_ctx = &percent,
 	};
-	struct replay_compare compare;
+	struct replay_compare compare = {0};
 	struct replay_summary s = {.trace_path = o->trace,
 				   .slots_path = o->slots,
 				   .r = &r,
@@ -188,6 +188,7 @@ static int run(struct input_set *in, const struct options *o, double read_second
 		if (replay_unsound(&r) || (o->compare && replay_compare_failed(&compare)))
 			ret = CLI_DIFFERENT;
 	}
+	replay_compare_free(&compare);
 	replay_free(&r);
 	return ret ? ret : in->cut ? CLI_USAGE : CLI_OK;
 }

@@ -301,8 +301,10 @@ struct replay_compare {
 	size_t nr_evidence;
 };
 
-/* Attaches to @r, which must not have run yet. @c need not be initialised. */
+/* Attaches to @r, which must not have run yet; ended with replay_compare_free(). */
 void replay_compare_attach(struct replay_compare *c, struct replay *r);
+/* Frees what @c holds; a zeroed one holds nothing. */
+void replay_compare_free(struct replay_compare *c);
 /* Anything that makes the command fail. */
 bool replay_compare_failed(const struct replay_compare *c);
 /* Findings, decoded field by field. */

@@ -338,16 +338,6 @@ static void on_fault_end(void *ctx, struct replay *r, const struct replay_fault 
 	count_sources(c, r, f);
 }
 
-static void on_end(void *ctx, struct replay *r)
-{
-	struct replay_compare *c = ctx;
-
-	(void)r;
-	free(c->evidence);
-	c->evidence = NULL;
-	c->nr_evidence = 0;
-}
-
 /* Words write-protected in place, huge leaves split, and the fast faults that follow. */
 static bool is_dirty_log(const struct trace *t, uint32_t i)
 {
@@ -406,7 +396,6 @@ void replay_compare_attach(struct replay_compare *c, struct replay *r)
 		.fault_begin = on_fault_begin,
 		.event = on_event,
 		.fault_end = on_fault_end,
-		.end = on_end,
 		.ctx = c,
 	};
 
@@ -417,6 +406,13 @@ void replay_compare_attach(struct replay_compare *c, struct replay *r)
 	if (r->slots_inferred)
 		gather_evidence(c, r);
 	replay_observe(r, &o);
+}
+
+void replay_compare_free(struct replay_compare *c)
+{
+	free(c->evidence);
+	c->evidence = NULL;
+	c->nr_evidence = 0;
 }
 
 bool replay_compare_failed(const struct replay_compare *c)

@@ -2,6 +2,8 @@
 /* A replay's screen for programs: one JSON object, with names that stay. Counts nothing. */
 #include "cli/replay.h"
 
+#include <stdlib.h>
+
 #include "cli/cli.h"
 
 /* Members are written with a comma after each; the last of an object is written by hand. */
@@ -37,6 +39,21 @@ static void close_object(FILE *out)
 	fprintf(out, ",\n");
 }
 
+/* The slots' history in its file's form, as one string. */
+static void json_history(const struct slot_history *h, FILE *out)
+{
+	char *written = NULL;
+	size_t len;
+	FILE *memory = open_memstream(&written, &len);
+
+	if (!memory)
+		return;
+	slots_write(h, memory);
+	fclose(memory);
+	text(out, "history", written);
+	free(written);
+}
+
 static void json_input(const struct replay_summary *s, FILE *out)
 {
 	const struct replay *r = s->r;
@@ -53,6 +70,7 @@ static void json_input(const struct replay_summary *s, FILE *out)
 	open_object(out, "slots");
 	text(out, "path", s->slots_path ? s->slots_path : "");
 	flag(out, "inferred", r->slots_inferred, ", ");
+	json_history(r->h, out);
 	member(out, "created", c->slots_created);
 	member(out, "deleted", c->slots_deleted);
 	member(out, "zap_alls", c->zaps);

@@ -141,7 +141,7 @@ static void print_trees(const struct replay *r, FILE *out)
 {
 	const struct tpt_vm_stats *s = &r->stats;
 
-	fprintf(out, "\n%-*s %10s%10s%10s%10s%10s%10s   %s\n", NAME_WIDTH, "trees", "4 KiB",
+	fprintf(out, "\n%-*s %10s%10s%10s%10s%10s%10s   %s\n", NAME_WIDTH, "at the end", "4 KiB",
 		"2 MiB", "1 GiB", "MMIO", "blocked", "tables", "table memory");
 	print_tree(&s->direct, "  direct", out);
 	if (s->mirror.tables)
