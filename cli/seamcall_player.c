@@ -31,8 +31,9 @@ struct sc_player {
 	unsigned int nr_symbols;
 	unsigned int lp;
 	bool quiet;
-	bool setup;	    /* silent, and a failing call is an error */
-	unsigned int depth; /* of rep inside rep */
+	bool setup;	      /* silent, and a failing call is an error */
+	unsigned int depth;   /* of rep inside rep */
+	unsigned int repeats; /* commands that the line's reps have run */
 	unsigned int errors;
 	/* The line under way. */
 	size_t line;
@@ -688,6 +689,10 @@ static void run_rep(struct sc_player *p, struct words *w, const char *text)
 	for (uint64_t i = 0; i < count; i++) {
 		unsigned int errors = p->errors;
 
+		if (++p->repeats > MAX_REPEAT) {
+			fail(p, "rep: more than %u commands in one line", MAX_REPEAT);
+			break;
+		}
 		p->quiet = true;
 		p->text = inner;
 		p->echoed = false;
@@ -770,6 +775,7 @@ static void run_line(struct sc_player *p, const char *text)
 {
 	p->text = text;
 	p->echoed = p->setup;
+	p->repeats = 0;
 	if (run_quiet(p, text))
 		return;
 	if (!p->quiet)

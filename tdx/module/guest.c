@@ -16,6 +16,7 @@ static leaf_fn *const leaves[] = {
 	[TDG_VM_WR] = leaf_guest_vm_wr,
 	[TDG_MEM_PAGE_ATTR_RD] = leaf_guest_page_attr_rd,
 	[TDG_MEM_PAGE_ATTR_WR] = leaf_guest_page_attr_wr,
+	[TDG_VP_INVEPT] = leaf_guest_vp_invept,
 };
 
 static uint64_t run_guest_leaf(struct call *call)
@@ -137,4 +138,16 @@ uint64_t leaf_guest_vp_veinfo_get(struct call *call)
 	regs->r10 = got.instruction_length | (uint64_t)got.instruction_info << 32;
 	ve->valid = 0;
 	return got.valid ? TDX_SUCCESS : TDX_NO_VALID_VE_INFO;
+}
+
+/* TDG.VP.INVEPT: RCX a bit for each L2 VM whose translations go; the TD's own (bit 0) never do. */
+uint64_t leaf_guest_vp_invept(struct call *call)
+{
+	uint64_t vms = (2ull << call->vcpu->td->num_l2_vms) - 2;
+
+	if (call->rcx & ~vms)
+		return TDX_OPERAND_INVALID | TDX_OPERAND_RCX;
+	if (call->rcx)
+		module_invept(call->m, call->lp, call->vcpu->td->tdr);
+	return TDX_SUCCESS;
 }

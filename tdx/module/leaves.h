@@ -43,7 +43,7 @@ leaf_fn leaf_mem_range_block, leaf_mem_range_unblock, leaf_mem_track;
 leaf_fn leaf_mem_rd, leaf_mem_wr, leaf_mr_extend;
 
 /* guest.c */
-leaf_fn leaf_guest_vp_info, leaf_guest_vp_vmcall, leaf_guest_vp_veinfo_get;
+leaf_fn leaf_guest_vp_info, leaf_guest_vp_vmcall, leaf_guest_vp_veinfo_get, leaf_guest_vp_invept;
 
 /* guest_page.c */
 leaf_fn leaf_guest_page_accept, leaf_guest_page_attr_rd, leaf_guest_page_attr_wr;

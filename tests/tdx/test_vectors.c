@@ -8,6 +8,7 @@
 #include <cmocka.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "cli/seamcall.h"
@@ -58,32 +59,18 @@ static void random_sequences_answer_as_recorded(void **state)
 	same_answers(RANDOM, NULL, 7841);
 }
 
-/* A file with @text in it; the caller unlinks. */
-static void write_script(char path[32], const char *text)
-{
-	FILE *file;
-	int fd;
-
-	strcpy(path, "build/seamcall-XXXXXX");
-	fd = mkstemp(path);
-	if (fd < 0) {
-		strcpy(path, "/var/tmp/seamcall-XXXXXX");
-		fd = mkstemp(path);
-	}
-	assert_true(fd >= 0);
-	file = fdopen(fd, "w");
-	fputs(text, file);
-	fclose(file);
-}
-
+/* Play @text as if it were a file; it never touches a disk. */
 static struct sc_result play_text(const char *text, bool compare)
 {
+	int fd = memfd_create("script", 0);
 	struct sc_result result;
 	char path[32];
 
-	write_script(path, text);
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, text, strlen(text)), strlen(text));
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	result = play(path, NULL, compare);
-	unlink(path);
+	close(fd);
 	return result;
 }
 
@@ -149,6 +136,7 @@ static void bad_lines_are_reported_and_lose_nothing_else(void **state)
 		"rep 2 i 0 1 S TDH.MEM.TRACK rcx=tdr\n",
 		"rep 99999999 i 0 1 :: S TDH.MEM.TRACK rcx=tdr\n",
 		"rep 2 i 0 1 :: rep 2 j 0 1 :: rep 2 k 0 1 :: rep 2 l 0 1 :: rep 2 m 0 1 :: lp 0\n",
+		"rep 1000000 i 0 1 :: rep 1000000 j 0 1 :: lp 0\n",
 		"lock nothing 1\n",
 		"lock sept\n",
 		"plock 0x50000000 0 1\n",
