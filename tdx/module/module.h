@@ -9,10 +9,12 @@
  *
  * What it holds: PAMT, key ids, TD life cycle, Secure EPT (as 64-bit words in the memory of its
  * pages), TLB-tracking epochs, vCPU entry and exit, measurement, guest page acceptance and #VE.
- * What it leaves out: TD migration and service TDs, CPUID and MSR virtualisation, instruction
- * stepping inside a TD, SYS.* leaves other than SYS.TDMR.INIT (the model is created ready), and
- * memory encryption. A call to a leaf it lacks is answered as an unknown leaf:
- * TDX_OPERAND_INVALID(RAX).
+ * What it leaves out: TD migration and service TDs; running an L2 VM (its Secure EPT is kept, it is
+ * never entered); CPUID and MSR virtualisation; reports and run-time measurement (TDG.MR.*);
+ * metadata but for the fields named in tdx/seamcall.h; the #VE that NOTIFY_ENABLES asks for; XMM
+ * registers of TDG.VP.VMCALL; single-stepping at exits; SYS.* leaves other than SYS.TDMR.INIT (the
+ * model is created ready); memory encryption. A call to a leaf it lacks is answered as an unknown
+ * leaf: TDX_OPERAND_INVALID(RAX).
  *
  * Concurrency: one call at a time on one logical processor, any number of processors at once. All
  * functions with an @lp belong to that processor's thread. The module's own lock words are real
@@ -41,8 +43,7 @@ struct tdx_reserved_area {
 	uint64_t base, size;
 };
 
-/* One TD memory region: bytes, base and size multiples of 1 GiB; ordered by base, not overlapping.
- */
+/* One TD memory region: bytes; base and size multiples of 1 GiB; ordered, not overlapping. */
 struct tdx_tdmr_config {
 	uint64_t base, size;
 	unsigned int nr_reserved;
@@ -56,8 +57,7 @@ struct tdx_tdmr_config {
 struct tdx_module_config {
 	/* Machine. */
 	unsigned int nr_lps;	     /* logical processors, 1.. ; @lp arguments are below it */
-	unsigned int nr_packages;    /* 1..TDX_MODULE_MAX_PACKAGES; lp belongs to package lp %
-					nr_packages */
+	unsigned int nr_packages;    /* 1..8; a processor's package is lp % nr_packages */
 	unsigned int hkid_start_bit; /* lowest key-id bit of a physical address, 32..51 */
 	unsigned int nr_hkid_bits;   /* 1..11; start + number at most 52 */
 	unsigned int private_hkid_min, private_hkid_max; /* inclusive */
