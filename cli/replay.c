@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "cli/report_replay.h"
 
 /* The kinds of VM that a trace can be replayed as; the first is the default. */
 static const struct replay_vm_ops *const kinds[] = {
@@ -20,7 +21,7 @@ static const struct replay_vm_ops *const kinds[] = {
 #define BAD_LINES_SHOWN 10
 
 struct options {
-	const char *trace, *slots;
+	const char *trace, *slots, *report;
 	const struct replay_vm_ops *ops;
 	bool compare, json;
 };
@@ -34,7 +35,8 @@ struct input_set {
 };
 
 static const char usage[] =
-	"usage: triptych replay TRACE [--vm npt|ept] [--slots FILE] [--compare] [--json]\n\n"
+	"usage: triptych replay TRACE [--vm npt|ept] [--slots FILE] [--compare] [--json]\n"
+	"                       [--report FILE.html]\n\n"
 	"Replays a guest that KVM's trace events recorded: the model processor makes each access\n"
 	"that faulted, and the library decides what to install. TRACE is the text of tracefs,\n"
 	"trace-cmd or perf, plain or compressed (xz, gzip, zstd); - is standard input.\n\n"
@@ -42,7 +44,8 @@ static const char usage[] =
 	"  --slots FILE  the memslots the machine had, and when; without it they are inferred from\n"
 	"                the trace, and printed\n"
 	"  --compare     every outcome against the recording; exit 1 if anything differs (npt)\n"
-	"  --json        the screen for programs\n";
+	"  --json        the screen for programs\n"
+	"  --report FILE writes one HTML page: the trees over guest memory and over time\n";
 
 /* ---- progress ---- */
 
@@ -155,6 +158,15 @@ static void show(const struct replay_summary *s, bool json)
 	replay_screen(s, stdout);
 }
 
+static int write_report(struct report_replay *report, const struct replay_summary *s,
+			const char *path)
+{
+	char err[REPORT_ERR_LEN];
+	int ret = report_replay_write(report, s->r, s->compare, path, err);
+
+	return ret ? cli_error("replay", "%s", err) : CLI_OK;
+}
+
 static int run(struct input_set *in, const struct options *o, double read_seconds)
 {
 	int percent = -1, err, ret = CLI_OK;
@@ -168,6 +180,7 @@ static int run(struct input_set *in, const struct options *o, double read_second
 		.progress_ctx = &percent,
 	};
 	struct replay_compare compare = {0};
+	struct report_replay report = {0};
 	struct replay_summary s = {.trace_path = o->trace,
 				   .slots_path = o->slots,
 				   .r = &r,
@@ -177,7 +190,8 @@ static int run(struct input_set *in, const struct options *o, double read_second
 
 	if (o->compare)
 		replay_compare_attach(&compare, &r);
-	err = replay_run(&r);
+	err = o->report ? report_replay_attach(&report, &r, o->trace) : 0;
+	err = err ? replay_fail(&r, err, "no memory for the report") : replay_run(&r);
 	s.replay_seconds = seconds() - start;
 	erase_progress();
 	if (err) {
@@ -188,6 +202,9 @@ static int run(struct input_set *in, const struct options *o, double read_second
 		if (replay_unsound(&r) || (o->compare && replay_compare_failed(&compare)))
 			ret = CLI_DIFFERENT;
 	}
+	if (o->report && !err && write_report(&report, &s, o->report))
+		ret = CLI_USAGE;
+	report_replay_free(&report);
 	replay_compare_free(&compare);
 	replay_free(&r);
 	return ret ? ret : in->cut ? CLI_USAGE : CLI_OK;
@@ -215,6 +232,9 @@ static int parse_option(int option, struct options *o, char **argv)
 		return CLI_OK;
 	case 's':
 		o->slots = optarg;
+		return CLI_OK;
+	case 'r':
+		o->report = optarg;
 		return CLI_OK;
 	case 'v':
 		if (parse_kind(optarg, o))
@@ -245,9 +265,13 @@ static int parse_rest(int argc, char **argv, struct options *o)
 int cmd_replay(int argc, char **argv)
 {
 	static const struct option long_options[] = {
-		{"vm", required_argument, NULL, 'v'}, {"slots", required_argument, NULL, 's'},
-		{"compare", no_argument, NULL, 'c'},  {"json", no_argument, NULL, 'j'},
-		{"help", no_argument, NULL, 'h'},     {0},
+		{"vm", required_argument, NULL, 'v'},
+		{"slots", required_argument, NULL, 's'},
+		{"compare", no_argument, NULL, 'c'},
+		{"json", no_argument, NULL, 'j'},
+		{"help", no_argument, NULL, 'h'},
+		{"report", required_argument, NULL, 'r'},
+		{0},
 	};
 	struct options o = {.ops = kinds[0]};
 	struct input_set in = {0};
