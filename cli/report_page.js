@@ -746,7 +746,7 @@ function drawHolds(p) {
 	const readOnly = sum(1, STATE.RO) + sum(2, STATE.RO) + sum(3, STATE.RO), mmio = sum(1, STATE.MMIO);
 	const tables = [2, 3, 4, 5].reduce((n, level) => n + sum(level, STATE.TABLE), 0);
 	for (const [n, name] of [[readOnly, "read-only"], [pending, "pending"], [blocked, "blocked"], [mmio, "MMIO"],
-		[tables, tables === 1 ? "table" : "tables"]])
+		[tables, tables === 1 ? "table linked" : "tables linked"]])
 		if (n)
 			parts.push([n, name]);
 	p.holds.replaceChildren(...(parts.length ? parts.flatMap(([n, name], i) =>

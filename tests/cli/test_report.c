@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "cli/report_internal.h"
+#include "cli/report_replay.h"
 
 /* ---- files ---------------------------------------------------------------------------------- */
 
@@ -917,6 +918,73 @@ static void a_word_is_what_its_format_and_level_make_it(void **state)
 				 words[i].state);
 }
 
+/* ---- a replay ------------------------------------------------------------------------------- */
+
+#define BOOT_TRACE "traces/kvm-npt-linux-boot.txt.xz"
+#define BOOT_SLOTS "traces/qemu-pc-256m.slots"
+
+/* Entries in the decoder's books that have all of @bits and none of @clear. */
+static uint64_t entries_with(const struct decoder *d, unsigned int tree, unsigned int level,
+			     uint64_t bits, uint64_t clear)
+{
+	uint64_t n = 0;
+
+	for (uint32_t i = 0; i < d->nr_nodes; i++)
+		for (int e = 0; e < 512; e++)
+			n += d->nodes[i].tree == tree && d->nodes[i].level == level &&
+			     (d->nodes[i].word[e] & bits) == bits && !(d->nodes[i].word[e] & clear);
+	return n;
+}
+
+/* MMU_PRESENT is bit 11, PS bit 7; no table but the root hangs on no entry. */
+static void a_replays_report_ends_with_what_the_library_holds(void **state)
+{
+	struct place *place = *state;
+	struct trace t;
+	struct slot_history h;
+	struct replay r = {.t = &t, .h = &h, .ops = &replay_npt_ops};
+	struct report_replay report;
+	struct backing *backing;
+	struct decoder d;
+	uint64_t with_table, tables = 0, acts;
+	char err[INPUT_ERR_LEN], *file, faults[32];
+
+	assert_int_equal(trace_read(&t, BOOT_TRACE, NULL, NULL, err), 0);
+	assert_int_equal(trace_group(&t), 0);
+	assert_int_equal(slots_read(&h, BOOT_SLOTS, err), 0);
+	assert_int_equal(backing_build(&backing, &t, &h), 0);
+	r.b = backing;
+	assert_int_equal(report_replay_attach(&report, &r, BOOT_TRACE), 0);
+	assert_int_equal(replay_run(&r), 0);
+	assert_int_equal(report_replay_write(&report, &r, NULL, place->path, err), 0);
+	file = read_file(place->path, NULL);
+	snprintf(faults, sizeof(faults), "\"faults\":%u,", t.nr_faults);
+	assert_int_equal(count(file, faults), 1);
+	decoder_init(&d, file);
+	acts = play(&d, &with_table);
+	/* Each slot that came or went is an event. */
+	assert_int_equal(acts, t.nr_faults + r.counts.slots_created + r.counts.slots_deleted);
+	assert_true(with_table > 0);
+	assert_true(r.stats.direct.pages_4k > 400 && r.stats.direct.pages_2m > 40);
+	assert_int_equal(entries_with(&d, REPORT_TREE_DIRECT, 1, 0x800, 0),
+			 r.stats.direct.pages_4k);
+	assert_int_equal(entries_with(&d, REPORT_TREE_DIRECT, 2, 0x880, 0),
+			 r.stats.direct.pages_2m);
+	assert_int_equal(entries_with(&d, REPORT_TREE_DIRECT, 1, 1ull << 51, 0x800),
+			 r.stats.direct.mmio);
+	for (unsigned int level = 2; level <= 4; level++)
+		tables += entries_with(&d, REPORT_TREE_DIRECT, level, 0x800, 0x80);
+	assert_int_equal(tables + 1, r.stats.direct.tables);
+	assert_int_equal(leaves_left(&d), r.stats.direct.pages_4k);
+	decoder_free(&d);
+	free(file);
+	report_replay_free(&report);
+	replay_free(&r);
+	backing_free(backing);
+	slots_free(&h);
+	trace_free(&t);
+}
+
 #define IN_PLACE(test) cmocka_unit_test_setup_teardown(test, make_place, remove_place)
 
 int main(void)
@@ -933,6 +1001,7 @@ int main(void)
 		IN_PLACE(what_does_not_fit_is_counted_and_said),
 		IN_PLACE(values_out_of_range_are_refused_and_leave_nothing),
 		IN_PLACE(a_file_that_cannot_be_written_is_said_and_harms_nothing),
+		IN_PLACE(a_replays_report_ends_with_what_the_library_holds),
 		cmocka_unit_test(a_word_is_what_its_format_and_level_make_it),
 	};
 
