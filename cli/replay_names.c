@@ -51,6 +51,7 @@ static const struct {
 	[TPT_FLUSH_ZAP_RANGE] = {"zap_range", "for a range"},
 	[TPT_FLUSH_ROOT] = {"root", "of whole roots"},
 	[TPT_FLUSH_COLLAPSE] = {"collapse", "for a collapsed table"},
+	[TPT_FLUSH_DIRTY_LOG] = {"dirty_log", "for a dirty log"},
 	[TPT_FLUSH_PERMISSION] = {"permission", "for a permission"},
 };
 
@@ -69,6 +70,7 @@ static const struct {
 } kicks[TPT_KICK_NR] = {
 	[TPT_KICK_TRACK] = {"track", "for a tracking epoch"},
 	[TPT_KICK_RETRY] = {"retry", "to get a busy call through"},
+	[TPT_KICK_DIRTY_LOG] = {"dirty_log", "for a dirty log"},
 	[TPT_KICK_DEAD] = {"dead", "because the VM is dead"},
 };
 

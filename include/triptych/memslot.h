@@ -16,6 +16,7 @@ struct tpt_vm;
 struct tpt_gmem;
 
 /* Memslot flags; the numbers are those of KVM_SET_USER_MEMORY_REGION2. */
+#define TPT_MEM_LOG_DIRTY   (1u << 0) /* dirty.h; may be switched on and off */
 #define TPT_MEM_READONLY    (1u << 1)
 #define TPT_MEM_GUEST_MEMFD (1u << 2)
 
@@ -43,11 +44,11 @@ struct tpt_memory_region {
  *  -EINVAL  unaligned or wrapping gpa, size or hva; unknown flag; bad slot id or address space; gpa
  *           beyond the VM's guest-physical width; size change; hva or READONLY changed on an
  *           existing slot; a gmem slot changed; gmem of another VM, or a range outside it;
- *           READONLY with GUEST_MEMFD; GUEST_MEMFD in a VM without private memory; deletion of a
- * slot that isn't there -EEXIST  overlaps a slot of the same address space, or a gmem range bound
- * already -ENOMEM  no memory;  -EIO  the VM is dead -EBUSY   deletion or move: a private page
- * behind the slot could not be removed yet (external calls stayed busy). The slot is still there;
- * call again.
+ *           READONLY or LOG_DIRTY with GUEST_MEMFD; GUEST_MEMFD in a VM without private memory;
+ * deletion of a slot that isn't there -EEXIST  overlaps a slot of the same address space, or a gmem
+ * range bound already -ENOMEM  no memory;  -EIO  the VM is dead -EBUSY   deletion or move: a
+ * private page behind the slot could not be removed yet (external calls stayed busy). The slot is
+ * still there; call again.
  */
 int tpt_vm_set_memory_region(struct tpt_vm *vm, const struct tpt_memory_region *region);
 
@@ -73,10 +74,10 @@ struct tpt_backing_query {
 struct tpt_backing_ops {
 	size_t size; /* sizeof(struct tpt_backing_ops) */
 	/*
-	 * Which frame stands behind a page? May sleep. 0; -EAGAIN: not now, the guest tries again; -EFAULT:
-	 * nothing is there; -EPERM: a write to memory that the host can only read (the access is
-	 * emulated as MMIO); -EHWPOISON: the frame is broken; -EINTR: a signal. It may call
-	 * tpt_vm_invalidate_begin()/_end(): the fault then ends in RETRY.
+	 * Which frame stands behind a page? May sleep. 0; -EAGAIN: not now, the guest tries again;
+	 * -EFAULT: nothing is there; -EPERM: a write to memory that the host can only read (the
+	 * access is emulated as MMIO); -EHWPOISON: the frame is broken; -EINTR: a signal. It may
+	 * call tpt_vm_invalidate_begin()/_end(): the fault then ends in RETRY.
 	 */
 	int (*lookup)(void *ctx, const struct tpt_backing_query *query,
 		      struct tpt_backing_page *page);
@@ -85,6 +86,11 @@ struct tpt_backing_ops {
 	 * Called before the guest can write, inside a section: must not sleep, nor call back.
 	 */
 	void (*mark_dirty)(void *ctx, tpt_pfn pfn, enum tpt_level level);
+	/*
+	 * Largest host mapping around the page at @hva, whose frame is @pfn: may small leaves
+	 * become one again? NULL: they never do. Called inside a section: must not sleep.
+	 */
+	enum tpt_level (*mapping_level)(void *ctx, tpt_hva hva, tpt_pfn pfn);
 };
 
 /*

@@ -28,6 +28,7 @@ enum tpt_flush_reason {
 	TPT_FLUSH_ZAP_RANGE,	  /* APICv toggle, non-coherent DMA, test of an embedder */
 	TPT_FLUSH_ROOT,		  /* whole roots were invalidated */
 	TPT_FLUSH_COLLAPSE,	  /* a table was replaced by a leaf */
+	TPT_FLUSH_DIRTY_LOG,	  /* pages are watched for writes again */
 	TPT_FLUSH_PERMISSION,	  /* a leaf lost a permission */
 	TPT_FLUSH_NR,
 };
@@ -42,9 +43,10 @@ struct tpt_flush {
 
 /* Why vCPUs are kicked out of guest mode. Each has a counter of its own. */
 enum tpt_kick_reason {
-	TPT_KICK_TRACK, /* the second half of a TLB-tracking epoch (two-phase removal) */
-	TPT_KICK_RETRY, /* an external call was busy because of a running vCPU */
-	TPT_KICK_DEAD,	/* the VM is dead */
+	TPT_KICK_TRACK,	    /* the second half of a TLB-tracking epoch (two-phase removal) */
+	TPT_KICK_RETRY,	    /* an external call was busy because of a running vCPU */
+	TPT_KICK_DIRTY_LOG, /* processors shall hand over what they logged */
+	TPT_KICK_DEAD,	    /* the VM is dead */
 	TPT_KICK_NR,
 };
 

@@ -22,6 +22,7 @@ struct tpt_vcpu_stats {
 	uint64_t pf_emulate;
 	uint64_t pf_spurious;
 	uint64_t pf_retry;
+	uint64_t pf_fast; /* of the fixed and spurious: answered by the fast path */
 	uint64_t pf_mmio_spte_created;
 	uint64_t pf_error; /* ended with a negative errno */
 	uint64_t cas_lost; /* an entry changed between read and compare-and-exchange */

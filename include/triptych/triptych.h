@@ -3,6 +3,7 @@
 #ifndef TRIPTYCH_TRIPTYCH_H
 #define TRIPTYCH_TRIPTYCH_H
 
+#include <triptych/dirty.h>
 #include <triptych/event.h>
 #include <triptych/external.h>
 #include <triptych/fault.h>

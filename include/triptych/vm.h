@@ -32,6 +32,18 @@ struct tpt_vcpu;
 /* The VM has private memory told apart by attribute, without a shared bit or an external table
  * (KVM_X86_SW_PROTECTED_VM): TPT_PFERR_PRIVATE says which an access is. */
 #define TPT_VM_SW_PROTECTED (1u << 4)
+/* Split huge pages when a dirty log is switched on or cleared, not at the first write
+ * (kvm.eager_page_split). */
+#define TPT_VM_EAGER_PAGE_SPLIT (1u << 5)
+/* Dirty logs are cleared by tpt_vm_clear_dirty_log() (KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE), not
+ * when they are read. */
+#define TPT_VM_DIRTY_MANUAL (1u << 6)
+/* A dirty log begins with every page dirty, and nothing is protected before it is cleared
+ * (KVM_DIRTY_LOG_INITIALLY_SET). Needs DIRTY_MANUAL. */
+#define TPT_VM_DIRTY_INITIALLY_SET (1u << 7)
+/* EPT: the processor logs writes by itself; D is cleared instead of W, and tpt_vcpu_pml() is told.
+ */
+#define TPT_VM_PML (1u << 8)
 
 /* How a VM is made. */
 struct tpt_vm_config {

@@ -48,6 +48,7 @@ enum counter {
 	COUNT_PF_SPURIOUS,
 	COUNT_PF_RETRY,
 	COUNT_PF_MMIO_SPTE_CREATED,
+	COUNT_PF_FAST,
 	COUNT_PF_ERROR,
 	COUNT_CAS_LOST,
 	COUNT_CALL, /* one each of enum tpt_external_call */

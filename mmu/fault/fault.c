@@ -243,6 +243,16 @@ static int commit_mmio(struct fault_vcpu *vcpu, struct tpt_fault *fault)
 	return ret;
 }
 
+/* The fast path, with what KVM tells and counts of it. */
+static int try_fast(struct fault_vcpu *vcpu, struct tpt_fault *fault)
+{
+	int ret = fault_fast(vcpu, fault);
+
+	if (ret == TPT_RET_PF_FIXED || ret == TPT_RET_PF_SPURIOUS)
+		count_add(&vcpu->actor, COUNT_PF_FAST, 1);
+	return ret;
+}
+
 /* One try, from the first section to the last. */
 static int handle(struct fault_vcpu *vcpu, struct tpt_fault *fault)
 {
@@ -257,6 +267,8 @@ static int handle(struct fault_vcpu *vcpu, struct tpt_fault *fault)
 		ret = -ERR_IO;
 	if (ret == TPT_RET_PF_INVALID && fault->rsvd)
 		ret = fault_cached_mmio(vcpu, fault);
+	else if (ret == TPT_RET_PF_INVALID)
+		ret = try_fast(vcpu, fault);
 	if (ret == TPT_RET_PF_INVALID) {
 		ret = decide_slot(vcpu, fault, &d);
 		if (ret == TPT_RET_PF_INVALID)

@@ -62,6 +62,14 @@ int fault_handle(struct fault_vcpu *vcpu, struct tpt_fault *fault);
 int fault_map(struct fault_vcpu *vcpu, struct tpt_fault *fault, const struct memslot *slot,
 	      bool device);
 
+/* ---- fast.c ---- */
+
+/*
+ * Gives back a W that was taken for a dirty log. Shared section. FIXED, SPURIOUS, or INVALID: not
+ * for this path.
+ */
+int fault_fast(struct fault_vcpu *vcpu, struct tpt_fault *fault);
+
 /* ---- mmio.c ---- */
 
 /* The processor met a reserved bit: is it a cached MMIO entry, and is that still right? Shared

@@ -157,6 +157,10 @@ int fault_map(struct fault_vcpu *vcpu, struct tpt_fault *fault, const struct mem
 	if (iter_kind(&it) == PTE_FROZEN || iter_kind(&it) == PTE_BLOCKED)
 		return TPT_RET_PF_RETRY;
 	ret = slot ? map_leaf(vcpu, fault, &it, device) : map_mmio(vcpu, fault, &it);
+	/* After the entry, before the guest: whoever takes the mark in between protects it again.
+	 */
+	if (slot && ret == TPT_RET_PF_FIXED && fault->map_writable)
+		slot_mark_dirty(slot, fault->gfn);
 	vcpu->detached = it.detached;
 	return ret;
 }

@@ -71,4 +71,61 @@ int zap_private_chunk(struct fault_env *env, struct zap *zap);
  */
 void mirror_teardown(struct fault_env *env);
 
+/* ---- sweep.c ---- */
+
+/* A sweep under way over one direct tree. The caller keeps it between chunks. */
+struct range_sweep {
+	enum tree_rule rule;
+	enum tpt_level min_level; /* leaves below it are left alone */
+	enum tree_id tree;
+	struct tpt_gfn_range range;
+	tpt_gfn pos; /* set to range.start first */
+	/* Told of each run of @nr entries from @gfn on in which bits of @hit lost something. */
+	void (*found)(void *ctx, tpt_gfn gfn, unsigned int level, const uint64_t *hit,
+		      unsigned int nr);
+	void *found_ctx;
+	uint64_t hits;
+	struct tpt_gfn_range flush; /* what the caller owes a flush for; empty: nothing */
+};
+
+/* Entries that a chunk looks at before it gives way. */
+#define RANGE_SWEEP_CHUNK 4096
+
+/* One chunk. Either section, as @actor. 1: there is more; 0: done. */
+int range_sweep_chunk(struct fault_env *env, struct actor *actor, struct range_sweep *op);
+
+/*
+ * Sweeps those of the 64 frames from @gfn on whose bit is set; a huge leaf over one of them is
+ * write-protected where the rule is to clear D. Either section. Returns how many leaves lost
+ * something; a flush is owed for [gfn, gfn + 64) if any did.
+ */
+unsigned int range_sweep_masked(struct fault_env *env, struct actor *actor, enum tree_id tree,
+				enum tree_rule rule, tpt_gfn gfn, uint64_t mask);
+
+/* ---- split.c ---- */
+
+/* A split or recovery under way over one direct tree. The caller keeps it between chunks. */
+struct range_resize {
+	enum tree_id tree;
+	struct tpt_gfn_range range;
+	tpt_gfn pos;	      /* set to range.start first */
+	enum tpt_level level; /* split: leaves above it are split */
+	/* recover: the largest host mapping around a page whose frame is @pfn */
+	enum tpt_level (*host_level)(void *ctx, tpt_hva hva, tpt_pfn pfn);
+	void *host_ctx;
+	struct tree_detached detached; /* recover: to settle after the section */
+	uint64_t changed;	       /* leaves split, or made */
+};
+
+/*
+ * One chunk of splitting. Shared section. 1: there is more; fill the actor's cache and call again;
+ * 0: done; -ERR_IO.
+ */
+int range_split_chunk(struct fault_env *env, struct actor *actor, struct range_resize *op);
+/*
+ * One chunk of recovery. Shared section; afterwards op->detached is to be settled outside of it.
+ * 1: there is more; 0: done; -ERR_IO.
+ */
+int range_recover_chunk(struct fault_env *env, struct actor *actor, struct range_resize *op);
+
 #endif

@@ -22,6 +22,9 @@ enum tpt_level slot_max_level(const struct slots *slots, const struct memslot *s
 {
 	unsigned int level = TPT_LEVEL_4K;
 
+	/* A log of pages needs entries of pages. */
+	if (slot_logs_dirty(slot))
+		return TPT_LEVEL_4K;
 	/* Each condition of a large block holds of the smaller one in it: the first refusal ends.
 	 */
 	while (level < cap && level_fits(slots, slot, gfn, private_, level + 1))

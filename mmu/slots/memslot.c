@@ -5,7 +5,7 @@
  */
 #include "mmu/slots/slots.h"
 
-#define MEM_FLAGS (TPT_MEM_READONLY | TPT_MEM_GUEST_MEMFD)
+#define MEM_FLAGS (TPT_MEM_LOG_DIRTY | TPT_MEM_READONLY | TPT_MEM_GUEST_MEMFD)
 
 /* ---- lookup ---- */
 
@@ -76,8 +76,10 @@ static int check_flags(const struct slots *slots, const struct tpt_memory_region
 {
 	if (r->flags & ~MEM_FLAGS)
 		return refuse(slots, r, -ERR_INVAL, r->flags, "unknown flag");
-	if ((r->flags & MEM_FLAGS) == MEM_FLAGS)
+	if (r->flags & TPT_MEM_GUEST_MEMFD && r->flags & TPT_MEM_READONLY)
 		return refuse(slots, r, -ERR_INVAL, r->flags, "READONLY with GUEST_MEMFD");
+	if (r->flags & TPT_MEM_GUEST_MEMFD && r->flags & TPT_MEM_LOG_DIRTY)
+		return refuse(slots, r, -ERR_INVAL, r->flags, "LOG_DIRTY with GUEST_MEMFD");
 	if (r->flags & TPT_MEM_GUEST_MEMFD && !slots->private_memory)
 		return refuse(slots, r, -ERR_INVAL, r->flags,
 			      "GUEST_MEMFD in a VM without private memory");
@@ -165,7 +167,7 @@ static int check_change(const struct slots *slots, const struct tpt_memory_regio
 		return refuse(slots, r, -ERR_INVAL, r->size, "the size of a slot cannot change");
 	if (r->hva.a != old->hva.a)
 		return refuse(slots, r, -ERR_INVAL, r->hva.a, "the hva of a slot cannot change");
-	if (r->flags != old->flags)
+	if ((r->flags ^ old->flags) & TPT_MEM_READONLY)
 		return refuse(slots, r, -ERR_INVAL, r->flags,
 			      "flags: READONLY of a slot cannot change");
 	return 0;
@@ -201,13 +203,17 @@ static int classify(const struct slots *slots, const struct tpt_memory_region *r
 	ret = check_change(slots, r, old);
 	if (ret)
 		return ret;
-	if (r->gpa.a >> TPT_PAGE_SHIFT == old->base_gfn) {
-		update->change = SLOT_SAME;
-		return 0;
+	if (r->gpa.a >> TPT_PAGE_SHIFT != old->base_gfn) {
+		update->change = SLOT_MOVE;
+		update->old = old;
+		return check_place(slots, r);
 	}
-	update->change = SLOT_MOVE;
-	update->old = old;
-	return check_place(slots, r);
+	if (r->flags != old->flags) {
+		update->change = SLOT_FLAGS;
+		update->old = old;
+		update->flags = r->flags;
+	}
+	return 0;
 }
 
 /* ---- update ---- */
@@ -228,6 +234,7 @@ static struct memslot *slot_alloc(const struct slots *slots, const struct tpt_me
 	slot->gmem = r->gmem;
 	slot->gmem_index = r->gmem ? r->gmem_offset >> TPT_PAGE_SHIFT : 0;
 	slot->gmem_next = NULL;
+	slot->dirty = NULL;
 	return slot;
 }
 
@@ -241,10 +248,18 @@ int slot_update_prepare(struct slots *slots, const struct tpt_memory_region *reg
 	ret = classify(slots, region, update);
 	if (ret || update->change == SLOT_SAME || update->change == SLOT_DELETE)
 		return ret;
+	if (update->change == SLOT_FLAGS)
+		return update->flags & TPT_MEM_LOG_DIRTY
+			       ? dirty_create(slots, update->old, slots->dirty_initially_set,
+					      &update->dirty)
+			       : 0;
 
 	set = &slots->set[region->as_id];
 	update->new_ = slot_alloc(slots, region);
 	if (!update->new_)
+		goto nomem;
+	if (region->flags & TPT_MEM_LOG_DIRTY &&
+	    dirty_create(slots, update->new_, slots->dirty_initially_set, &update->dirty))
 		goto nomem;
 	if (update->change == SLOT_CREATE && set->nr == set->room) {
 		update->room = 2 * set->room;
@@ -260,8 +275,12 @@ nomem:
 
 void slot_update_abort(struct slots *slots, struct slot_update *update)
 {
+	const struct memslot *any = update->new_ ? update->new_ : update->old;
+
 	if (update->old)
 		update->old->invalid = false;
+	if (any)
+		dirty_destroy(slots, any, update->dirty);
 	if (update->new_)
 		mem_free(slots->base, update->new_, sizeof(*update->new_));
 	if (update->array)
@@ -329,15 +348,24 @@ void slot_update_commit(struct slots *slots, struct slot_update *update)
 
 	set = &slots->set[any->as_id];
 	set->generation += slots->address_spaces;
+	if (update->change == SLOT_FLAGS) {
+		dirty_destroy(slots, update->old, update->old->dirty);
+		update->old->dirty = update->dirty;
+		update->old->flags = update->flags;
+		*update = (struct slot_update){.change = SLOT_SAME};
+		return;
+	}
 	if (update->array)
 		set_grow(slots, set, update->array, update->room);
 	if (update->old) {
 		set->generation += slots->address_spaces;
 		gmem_unbind(update->old);
 		set_remove(set, update->old);
+		dirty_destroy(slots, update->old, update->old->dirty);
 		mem_free(slots->base, update->old, sizeof(*update->old));
 	}
 	if (update->new_) {
+		update->new_->dirty = update->dirty;
 		set_insert(set, update->new_);
 		gmem_bind(update->new_);
 	}

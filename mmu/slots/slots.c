@@ -7,8 +7,10 @@
 
 static void set_free(struct slots *slots, struct memslot_set *set)
 {
-	for (uint32_t i = 0; i < set->nr; i++)
+	for (uint32_t i = 0; i < set->nr; i++) {
+		dirty_destroy(slots, set->slot[i], set->slot[i]->dirty);
 		mem_free(slots->base, set->slot[i], sizeof(struct memslot));
+	}
 	if (set->slot)
 		mem_free(slots->base, set->slot, 2ul * set->room * sizeof(*set->slot));
 	set->slot = set->by_id = NULL;
@@ -39,6 +41,7 @@ int slots_init(struct slots *slots, struct vm_base *base, uint32_t address_space
 	slots->gmems = NULL;
 	slots->in_progress = NULL;
 	slots->has_structural = false;
+	slots->dirty_initially_set = false;
 	slots->nr_ended = 0;
 
 	for (uint32_t i = 0; i < MAX_ADDRESS_SPACES; i++) {

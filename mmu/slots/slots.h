@@ -16,7 +16,7 @@
 
 #define MAX_ADDRESS_SPACES 2
 
-/* One memslot. Constant while it is in a set, but for @invalid. */
+/* One memslot. Constant while it is in a set, but for @invalid, LOG_DIRTY and @dirty. */
 struct memslot {
 	tpt_gfn base_gfn;
 	uint64_t npages;
@@ -26,6 +26,7 @@ struct memslot {
 	struct tpt_gmem *gmem;
 	uint64_t gmem_index;	   /* page of gmem behind base_gfn */
 	struct memslot *gmem_next; /* slots bound to one gmem */
+	_Atomic uint64_t *dirty;   /* LOG_DIRTY: see dirty.c */
 };
 
 /* The slots of one address space, in two orders. */
@@ -73,7 +74,8 @@ struct slots {
 	struct vm_base *base;
 	uint32_t address_spaces;
 	uint32_t gpa_bits; /* width of guest-physical addresses without the shared bit: 32 .. 52 */
-	bool private_memory; /* attributes may be set, slots may have a gmem */
+	bool private_memory;	  /* attributes may be set, slots may have a gmem */
+	bool dirty_initially_set; /* bitmaps are made with every page dirty */
 	struct memslot_set set[MAX_ADDRESS_SPACES];
 	struct attr_node *attributes; /* disjoint private ranges, no two adjacent */
 	uint64_t nr_private_ranges;
@@ -119,16 +121,19 @@ enum slot_change {
 	SLOT_CREATE,
 	SLOT_DELETE,
 	SLOT_MOVE,
-	SLOT_SAME, /* nothing differs: nothing to do, not even a generation */
+	SLOT_FLAGS, /* LOG_DIRTY on or off */
+	SLOT_SAME,  /* nothing differs: nothing to do, not even a generation */
 };
 
 /* An update that was checked and has all its memory; not yet visible. */
 struct slot_update {
 	enum slot_change change;
-	struct memslot *old;	/* DELETE, MOVE; else NULL */
-	struct memslot *new_;	/* CREATE, MOVE; else NULL */
-	struct memslot **array; /* replaces the set's arrays if not NULL */
-	uint32_t room;		/* of @array */
+	struct memslot *old;	 /* DELETE, MOVE, FLAGS; else NULL */
+	uint32_t flags;		 /* FLAGS: the new ones */
+	_Atomic uint64_t *dirty; /* the new bitmap, if the slot logs from now on */
+	struct memslot *new_;	 /* CREATE, MOVE; else NULL */
+	struct memslot **array;	 /* replaces the set's arrays if not NULL */
+	uint32_t room;		 /* of @array */
 };
 
 /*
@@ -144,6 +149,29 @@ int slot_update_prepare(struct slots *slots, const struct tpt_memory_region *reg
 void slot_update_commit(struct slots *slots, struct slot_update *update);
 /* Gives the memory back; an old slot that was marked invalid is valid again. Exclusive. */
 void slot_update_abort(struct slots *slots, struct slot_update *update);
+
+/* ---- dirty.c ---- */
+
+/* Bytes of the bitmap for a slot. */
+size_t dirty_bytes(tpt_gfn base_gfn, uint64_t npages);
+/* A bitmap for @slot, all clear or all set. -ERR_NOMEM. Freed with dirty_destroy(); NULL is
+ * allowed. */
+int dirty_create(struct slots *slots, const struct memslot *slot, bool all_set,
+		 _Atomic uint64_t **dirty);
+void dirty_destroy(struct slots *slots, const struct memslot *slot, _Atomic uint64_t *dirty);
+
+static inline bool slot_logs_dirty(const struct memslot *slot)
+{
+	return slot->dirty;
+}
+
+/* The guest may write @gfn, or wrote it: in its log, if the slot has one. Section. */
+void slot_mark_dirty(const struct memslot *slot, tpt_gfn gfn);
+/*
+ * Which of the 64 pages from page @page of the slot on, as far as @mask wants them, are dirty?
+ * @clear: they are not any more. The slot has a log. Section.
+ */
+uint64_t slot_dirty_word(const struct memslot *slot, uint64_t page, uint64_t mask, bool clear);
 
 /* ---- attributes.c ---- */
 

@@ -203,4 +203,37 @@ void tree_settle(struct actor *actor, struct tree_detached *detached);
  */
 int tree_split(struct actor *actor, struct tree_iter *it);
 
+/* ---- sweep.c ---- */
+
+/* What a sweep takes from each leaf. */
+enum tree_rule {
+	TREE_WRITE_PROTECT, /* W: a write faults, and the fast path gives it back */
+	TREE_WRITE_TRACK,   /* W, and the mark that lets the fast path give it back */
+	TREE_CLEAR_DIRTY,   /* D: the processor logs the next write */
+	TREE_AGE,	    /* A */
+};
+
+#define TREE_SWEEP_WORDS (TABLE_ENTRIES / 64)
+
+struct tree_sweep {
+	enum tree_rule rule;
+	const uint64_t *mask;		/* bit i: entry i of those swept; NULL: all */
+	uint64_t hit[TREE_SWEEP_WORDS]; /* out: the leaves that had something to lose */
+};
+
+/*
+ * Sweeps @nr entries from the iterator's on, all in one table of a direct tree: leaves lose what
+ * the rule says, all else stays. Either section. Returns how many lost something; it->must_flush
+ * if a processor may have cached that (an aged leaf owes no flush: young is a hint).
+ */
+unsigned int tree_sweep(struct actor *actor, struct tree_iter *it, unsigned int nr,
+			struct tree_sweep *sweep);
+
+/* Moves the iterator @n entries on inside its table: the next step goes on behind them. */
+static inline void iter_skip(struct tree_iter *it, unsigned int n)
+{
+	it->entry += n;
+	it->gfn += n * tpt_level_pages(it->level);
+}
+
 #endif

@@ -15,6 +15,7 @@ static void add_vcpu_stats(struct tpt_vcpu_stats *s, const struct actor *a)
 	s->pf_emulate += read_count(a, COUNT_PF_EMULATE);
 	s->pf_spurious += read_count(a, COUNT_PF_SPURIOUS);
 	s->pf_retry += read_count(a, COUNT_PF_RETRY);
+	s->pf_fast += read_count(a, COUNT_PF_FAST);
 	s->pf_mmio_spte_created += read_count(a, COUNT_PF_MMIO_SPTE_CREATED);
 	s->pf_error += read_count(a, COUNT_PF_ERROR);
 	s->cas_lost += read_count(a, COUNT_CAS_LOST);

@@ -23,6 +23,16 @@ void update_end(struct tpt_vm *vm)
 	section_exclusive_end(&vm->base);
 }
 
+void update_give_way(struct tpt_vm *vm)
+{
+	section_exclusive_end(&vm->base);
+}
+
+void update_take_back(struct tpt_vm *vm)
+{
+	section_exclusive_begin(&vm->base);
+}
+
 int update_begin(struct tpt_vm *vm)
 {
 	update_enter(vm);
@@ -107,9 +117,21 @@ static int apply(struct tpt_vm *vm, struct slot_update *update)
 	return err;
 }
 
+/* A log was switched: its walks are long, and faults go on beside them. */
+static int switch_dirty_log(struct tpt_vm *vm, const struct memslot *slot)
+{
+	int err;
+
+	update_give_way(vm);
+	err = slot_logs_dirty(slot) ? dirty_log_on(vm, slot) : dirty_log_off(vm, slot);
+	update_take_back(vm);
+	return err;
+}
+
 int tpt_vm_set_memory_region(struct tpt_vm *vm, const struct tpt_memory_region *region)
 {
 	struct slot_update update;
+	const struct memslot *switched;
 	uint64_t before, after;
 	int err;
 
@@ -125,11 +147,14 @@ int tpt_vm_set_memory_region(struct tpt_vm *vm, const struct tpt_memory_region *
 		goto out;
 	}
 	before = vm->slots.set[region->as_id].generation & PTE_MMIO_GEN_MASK;
+	switched = update.change == SLOT_FLAGS ? update.old : NULL;
 	slot_update_commit(&vm->slots, &update);
 	after = vm->slots.set[region->as_id].generation & PTE_MMIO_GEN_MASK;
 	/* A generation that wraps would make stale MMIO entries look fresh. */
 	if (after < before)
 		zap_all_fast(vm);
+	if (switched)
+		err = switch_dirty_log(vm, switched);
 out:
 	update_end(vm);
 	return err;

@@ -38,7 +38,10 @@ static int config_check(const struct tpt_vm_config *c)
 {
 	const struct rule rules[] = {
 		{c->format != TPT_FORMAT_EPT && c->format != TPT_FORMAT_NPT, "format: EPT or NPT"},
-		{c->flags >> 5, "flags: unknown bits"},
+		{c->flags >> 9, "flags: unknown bits"},
+		{(c->flags & TPT_VM_DIRTY_INITIALLY_SET) && !(c->flags & TPT_VM_DIRTY_MANUAL),
+		 "DIRTY_INITIALLY_SET: needs DIRTY_MANUAL"},
+		{(c->flags & TPT_VM_PML) && c->format != TPT_FORMAT_EPT, "PML: needs EPT"},
 		{c->levels != 4 && c->levels != 5, "levels: 4 or 5"},
 		{c->maxphyaddr < 32 || c->maxphyaddr > 52, "maxphyaddr: 32 to 52"},
 		{c->guest_maxphyaddr < 32 || c->guest_maxphyaddr > 52,
@@ -157,6 +160,8 @@ int tpt_vm_create(const struct tpt_vm_config *config, struct tpt_vm **out)
 		mem_free(&vm->base, vm, sizeof(*vm));
 		return err;
 	}
+	vm->slots.dirty_initially_set = config->flags & TPT_VM_DIRTY_INITIALLY_SET;
+	workers_init(vm);
 	*out = vm;
 	return 0;
 }
@@ -206,6 +211,8 @@ void tpt_vm_destroy(struct tpt_vm *vm)
 		tpt_vcpu_destroy(vm->vcpus);
 	wait_deferred(vm);
 	tables_drop(&vm->trees, &base->self);
+	for (unsigned int i = 0; i < VM_WORKERS; i++)
+		tables_drop(&vm->trees, &vm->worker[i]);
 	slots_destroy(&vm->slots);
 	mem_free(base, vm, sizeof(*vm));
 }

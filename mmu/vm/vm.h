@@ -11,6 +11,9 @@
 
 #include "mmu/range/range.h"
 
+/* Threads that may walk in shared sections at one time; more wait for their turn. */
+#define VM_WORKERS 4
+
 struct tpt_vm {
 	struct vm_base base;
 	struct trees trees;
@@ -19,6 +22,8 @@ struct tpt_vm {
 	uint32_t flags; /* TPT_VM_* */
 	bool updating;	/* exclusive section: a structural operation is between two chunks */
 	struct tpt_vcpu *vcpus;
+	struct actor worker[VM_WORKERS];
+	_Atomic uint32_t worker_busy[VM_WORKERS];
 	uint64_t nr_invalidations, nr_zap_all_fast;
 };
 
@@ -38,6 +43,9 @@ struct tpt_vcpu {
 int update_begin(struct tpt_vm *vm);
 /* The same for the VM's end: enters whatever state the VM is in. */
 void update_enter(struct tpt_vm *vm);
+/* Leaves and enters the exclusive section again while the update goes on. */
+void update_give_way(struct tpt_vm *vm);
+void update_take_back(struct tpt_vm *vm);
 void update_end(struct tpt_vm *vm);
 
 /* Runs a zap to its end, giving way between chunks. Exclusive section, left and entered again. */
@@ -48,5 +56,31 @@ void zap_direct_roots(struct tpt_vm *vm);
 
 /* Waits until every detached table is freed. No section. */
 void wait_deferred(struct tpt_vm *vm);
+
+/* ---- worker.c ---- */
+
+/*
+ * Walks in shared sections by threads that are no vCPU: they wait for their turn, and for an
+ * exclusive section to end, but hold nobody up. worker_enter() and worker_leave() bracket one
+ * chunk.
+ */
+void workers_init(struct tpt_vm *vm);
+struct actor *worker_get(struct tpt_vm *vm);
+void worker_put(struct tpt_vm *vm, struct actor *worker);
+void worker_enter(struct actor *worker);
+void worker_leave(struct actor *worker);
+
+/* Direct tree of an address space. */
+static inline enum tree_id direct_tree_of(uint32_t as_id)
+{
+	return as_id ? TREE_DIRECT_SMM : TREE_DIRECT;
+}
+
+/* ---- dirty.c ---- */
+
+/* LOG_DIRTY of the slot was switched: its entries must be watched from now on, or need not be any
+ * more. An update is under way; no section. */
+int dirty_log_on(struct tpt_vm *vm, const struct memslot *slot);
+int dirty_log_off(struct tpt_vm *vm, const struct memslot *slot);
 
 #endif

@@ -132,7 +132,7 @@ static void unknown_flags_are_refused(void **state)
 		struct tpt_memory_region r = good_region();
 
 		r.flags = 1u << bit;
-		if (r.flags & (TPT_MEM_READONLY | TPT_MEM_GUEST_MEMFD))
+		if (r.flags & (TPT_MEM_LOG_DIRTY | TPT_MEM_READONLY | TPT_MEM_GUEST_MEMFD))
 			continue;
 		refused(*state, &r, -ERR_INVAL, "unknown flag");
 	}

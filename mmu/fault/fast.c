@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * The fast path: a write to a page that was only write-protected gets its W back by one
+ * compare-and-exchange, with no look at the backing. Never installs a leaf and never touches a
+ * mirror.
+ */
+#include "mmu/fault/fault.h"
+
+/* Could an entry that is there give the access what it wants? */
+static bool is_eligible(const struct fault_env *env, const struct tpt_fault *fault)
+{
+	if (fault->rsvd || fault->prefetch || (fault->is_private && env->has_mirror))
+		return false;
+	return fault->present && fault->write;
+}
+
+static void walk_to_last(struct tree_iter *it)
+{
+	while (it->level > TPT_LEVEL_4K && iter_kind(it) == PTE_TABLE)
+		iter_down(it);
+}
+
+/* The entry with W given back, if it is a leaf that only lacks that. */
+static bool restored(const struct pte_format *f, const struct memslot *slot,
+		     const struct tree_iter *it, tpt_spte *new_)
+{
+	if (iter_kind(it) != PTE_LEAF || !(it->old.w & f->mmu_writable))
+		return false;
+	/* A log of pages wants the huge leaf split, which is the slow path's. */
+	if (it->level > TPT_LEVEL_4K && slot_logs_dirty(slot))
+		return false;
+	*new_ = (tpt_spte){it->old.w | f->write};
+	return true;
+}
+
+int fault_fast(struct fault_vcpu *vcpu, struct tpt_fault *fault)
+{
+	const struct fault_env *env = vcpu->env;
+	const struct pte_format *f = &env->trees->format;
+	const struct memslot *slot = slot_find(env->slots, fault->as_id, fault->gfn);
+	struct tree_iter it;
+	tpt_spte new_;
+	int err;
+
+	if (!is_eligible(env, fault) || !slot || slot->invalid)
+		return TPT_RET_PF_INVALID;
+	if (!iter_start(&it, env->trees, fault->as_id ? TREE_DIRECT_SMM : TREE_DIRECT, fault->gfn,
+			fault->gfn + 1, TPT_LEVEL_4K))
+		return TPT_RET_PF_INVALID;
+	for (walk_to_last(&it);; iter_reread(&it)) {
+		if (iter_kind(&it) == PTE_LEAF && pte_allows(f, it.old, TPT_ACC_WRITE))
+			return TPT_RET_PF_SPURIOUS;
+		if (!restored(f, slot, &it, &new_))
+			return TPT_RET_PF_INVALID;
+		err = tree_transition(&vcpu->actor, &it, new_, TREE_SHARED);
+		if (!err)
+			break;
+		if (err != -ERR_BUSY)
+			return err;
+	}
+	/* After the entry, before the guest: whoever takes the mark in between protects it again.
+	 */
+	slot_mark_dirty(slot, fault->gfn);
+	fault->slot = (int32_t)slot->id;
+	fault->goal_level = (enum tpt_level)it.level;
+	fault->pfn = pte_pfn(new_);
+	fault->spte = new_;
+	return TPT_RET_PF_FIXED;
+}

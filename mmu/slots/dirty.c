@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * Dirty bitmaps of memslots. Laid out so that 512 aligned GFNs are one cache line: two vCPUs that
+ * dirty pages of different leaf tables write no common line. Never write-protects anything.
+ */
+#include "mmu/slots/slots.h"
+
+/* GFN of bit 0: the slot's first line begins at a leaf table's edge. */
+static tpt_gfn bitmap_base(tpt_gfn base_gfn)
+{
+	return base_gfn & ~(tpt_gfn)(CACHE_LINE * 8 - 1);
+}
+
+size_t dirty_bytes(tpt_gfn base_gfn, uint64_t npages)
+{
+	uint64_t bits = base_gfn + npages - bitmap_base(base_gfn);
+
+	return (size_t)((bits + CACHE_LINE * 8 - 1) / (CACHE_LINE * 8) * CACHE_LINE);
+}
+
+int dirty_create(struct slots *slots, const struct memslot *slot, bool all_set,
+		 _Atomic uint64_t **dirty)
+{
+	size_t bytes = dirty_bytes(slot->base_gfn, slot->npages);
+
+	*dirty = mem_alloc(slots->base, bytes);
+	if (!*dirty)
+		return -ERR_NOMEM;
+	for (size_t i = 0; all_set && i < bytes / sizeof(uint64_t); i++)
+		atomic_store_explicit(&(*dirty)[i], ~0ull, memory_order_relaxed);
+	return 0;
+}
+
+void dirty_destroy(struct slots *slots, const struct memslot *slot, _Atomic uint64_t *dirty)
+{
+	if (dirty)
+		mem_free(slots->base, dirty, dirty_bytes(slot->base_gfn, slot->npages));
+}
+
+void slot_mark_dirty(const struct memslot *slot, tpt_gfn gfn)
+{
+	uint64_t bit = gfn - bitmap_base(slot->base_gfn);
+	_Atomic uint64_t *word;
+
+	if (!slot->dirty)
+		return;
+	word = &slot->dirty[bit / 64];
+	/* Most pages are dirty already: looking first keeps the line shared. */
+	if (!(atomic_load_explicit(word, memory_order_relaxed) >> (bit % 64) & 1))
+		atomic_fetch_or_explicit(word, 1ull << (bit % 64), memory_order_seq_cst);
+}
+
+/* Which of 64 pages from @page of the slot on exist. */
+static uint64_t existing(const struct memslot *slot, uint64_t page)
+{
+	uint64_t left = slot->npages - page;
+
+	return left < 64 ? (1ull << left) - 1 : ~0ull;
+}
+
+static uint64_t take(_Atomic uint64_t *word, uint64_t mask, bool clear)
+{
+	uint64_t old = atomic_load_explicit(word, memory_order_relaxed) & mask;
+
+	return old && clear ? atomic_fetch_and_explicit(word, ~mask, memory_order_seq_cst) & mask
+			    : old;
+}
+
+uint64_t slot_dirty_word(const struct memslot *slot, uint64_t page, uint64_t mask, bool clear)
+{
+	uint64_t bit = slot->base_gfn + page - bitmap_base(slot->base_gfn);
+	_Atomic uint64_t *word = &slot->dirty[bit / 64];
+	unsigned int shift = bit % 64;
+	uint64_t found;
+
+	mask &= existing(slot, page);
+	found = take(word, mask << shift, clear) >> shift;
+	/* The caller's words begin at the slot's first page, ours at a leaf table's. */
+	if (shift && mask >> (64 - shift))
+		found |= take(word + 1, mask >> (64 - shift), clear) << (64 - shift);
+	return found;
+}

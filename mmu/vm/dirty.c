@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * Dirty logging as its callers know it: switched on and off, read, cleared. Splits, sweeps and
+ * flushes in the order that loses no write; touches direct trees only.
+ *
+ *	clear:  take the bits -> take W (or D) of those entries -> flush -> only then tell the
+ *caller write:  give W back -> set the bit
+ */
+#include <triptych/dirty.h>
+
+#include "mmu/vm/vm.h"
+
+static enum tree_rule rule_of(const struct tpt_vm *vm)
+{
+	return vm->flags & TPT_VM_PML ? TREE_CLEAR_DIRTY : TREE_WRITE_PROTECT;
+}
+
+static void flush_slot(struct actor *worker, const struct memslot *slot, tpt_gfn start, tpt_gfn end)
+{
+	vm_flush(worker, &(struct tpt_flush){.reason = TPT_FLUSH_DIRTY_LOG,
+					     .as_id = slot->as_id,
+					     .range = {start, end}});
+}
+
+/* Splits every leaf above 4K in [start, end) of the slot's tree. */
+static int split_range(struct tpt_vm *vm, struct actor *worker, const struct memslot *slot,
+		       tpt_gfn start, tpt_gfn end)
+{
+	struct range_resize op = {.tree = direct_tree_of(slot->as_id),
+				  .range = {start, end},
+				  .pos = start,
+				  .level = TPT_LEVEL_4K};
+	int more;
+
+	do {
+		if (tables_topup(&vm->trees, worker, false))
+			return -ERR_NOMEM;
+		worker_enter(worker);
+		more = range_split_chunk(&vm->env, worker, &op);
+		worker_leave(worker);
+	} while (more > 0);
+	return more;
+}
+
+/* Sweeps the slot's leaves of @min level and above, and flushes what it took. */
+static int sweep_slot(struct tpt_vm *vm, struct actor *worker, const struct memslot *slot,
+		      enum tree_rule rule, enum tpt_level min)
+{
+	struct range_sweep op = {.rule = rule,
+				 .min_level = min,
+				 .tree = direct_tree_of(slot->as_id),
+				 .range = {slot->base_gfn, slot->base_gfn + slot->npages},
+				 .pos = slot->base_gfn};
+	int more;
+
+	do {
+		worker_enter(worker);
+		more = range_sweep_chunk(&vm->env, worker, &op);
+		worker_leave(worker);
+	} while (more > 0);
+	if (op.flush.start < op.flush.end)
+		flush_slot(worker, slot, op.flush.start, op.flush.end);
+	return more;
+}
+
+int dirty_log_on(struct tpt_vm *vm, const struct memslot *slot)
+{
+	struct actor *worker;
+	int err = 0;
+
+	/* Every page is dirty to begin with: entries are split and protected as they are cleared.
+	 */
+	if (vm->flags & TPT_VM_DIRTY_INITIALLY_SET)
+		return 0;
+	worker = worker_get(vm);
+	if (vm->flags & TPT_VM_EAGER_PAGE_SPLIT)
+		err = split_range(vm, worker, slot, slot->base_gfn, slot->base_gfn + slot->npages);
+	/* What could not be split for the want of memory is split by the first write to it. */
+	if (err != -ERR_IO)
+		err = sweep_slot(vm, worker, slot, rule_of(vm), TPT_LEVEL_4K);
+	/* A huge leaf has one D for all its pages: the first write must fault. */
+	if (!err && rule_of(vm) == TREE_CLEAR_DIRTY)
+		err = sweep_slot(vm, worker, slot, TREE_WRITE_PROTECT, TPT_LEVEL_2M);
+	worker_put(vm, worker);
+	return err;
+}
+
+static int recover_range(struct tpt_vm *vm, struct actor *worker, struct range_resize *op)
+{
+	int more;
+
+	do {
+		worker_enter(worker);
+		more = range_recover_chunk(&vm->env, worker, op);
+		worker_leave(worker);
+		tree_settle(worker, &op->detached);
+	} while (more > 0);
+	return more;
+}
+
+int dirty_log_off(struct tpt_vm *vm, const struct memslot *slot)
+{
+	struct range_resize op = {.tree = direct_tree_of(slot->as_id),
+				  .range = {slot->base_gfn, slot->base_gfn + slot->npages},
+				  .pos = slot->base_gfn,
+				  .host_level = vm->env.backing->mapping_level,
+				  .host_ctx = vm->env.backing_ctx};
+	struct actor *worker;
+	int err;
+
+	if (!op.host_level)
+		return 0;
+	worker = worker_get(vm);
+	err = recover_range(vm, worker, &op);
+	worker_put(vm, worker);
+	return err;
+}
+
+/* ---- reading and clearing ---- */
+
+/* Watches those of 64 pages again whose bits were taken. */
+static int protect_word(struct tpt_vm *vm, struct actor *worker, const struct memslot *slot,
+			tpt_gfn gfn, uint64_t bits)
+{
+	enum tree_id tree = direct_tree_of(slot->as_id);
+	int err = 0;
+
+	if (vm->flags & TPT_VM_DIRTY_INITIALLY_SET && vm->flags & TPT_VM_EAGER_PAGE_SPLIT)
+		err = split_range(vm, worker, slot, gfn + (tpt_gfn)__builtin_ctzll(bits),
+				  gfn + 64 - (tpt_gfn)__builtin_clzll(bits));
+	if (err == -ERR_IO)
+		return err;
+	worker_enter(worker);
+	range_sweep_masked(&vm->env, worker, tree, rule_of(vm), gfn, bits);
+	worker_leave(worker);
+	return err;
+}
+
+/*
+ * Takes the wanted bits of pages [first, first + npages) and watches those pages again. @out, if
+ * not NULL, gets what was taken.
+ */
+static int take_and_protect(struct tpt_vm *vm, const struct memslot *slot, uint64_t first,
+			    uint64_t npages, const uint64_t *want, uint64_t *out)
+{
+	struct actor *worker = worker_get(vm);
+	bool flush = false;
+	int err = 0;
+
+	for (uint64_t i = 0; i < tpt_dirty_words(npages) && !err; i++) {
+		uint64_t page = first + 64 * i;
+		uint64_t bits = slot_dirty_word(slot, page, want ? want[i] : ~0ull, true);
+
+		if (out)
+			out[i] = bits;
+		if (!bits)
+			continue;
+		flush = true;
+		err = protect_word(vm, worker, slot, slot->base_gfn + page, bits);
+	}
+	/* KVM's rule: flush if any bit was taken, whoever cleared the entry's W before. */
+	if (flush)
+		flush_slot(worker, slot, slot->base_gfn + first, slot->base_gfn + first + npages);
+	worker_put(vm, worker);
+	return err;
+}
+
+/* The slot with a log. An update is under way, so that it stays. */
+static int find_log(struct tpt_vm *vm, uint32_t as_id, uint32_t id, const struct memslot **slot)
+{
+	if (as_id >= vm->slots.address_spaces || id >= TPT_MEMSLOT_IDS)
+		return -ERR_INVAL;
+	*slot = slot_by_id(&vm->slots, as_id, id);
+	if (!*slot)
+		return -ERR_INVAL;
+	return slot_logs_dirty(*slot) ? 0 : -ERR_NOENT;
+}
+
+/* What processors logged and nobody has read yet comes in soon: they leave the guest. */
+static void sync_processors(struct tpt_vm *vm)
+{
+	if (vm->flags & TPT_VM_PML)
+		vm_kick(&vm->base.self, TPT_KICK_DIRTY_LOG);
+}
+
+int tpt_vm_get_dirty_log(struct tpt_vm *vm, uint32_t as_id, uint32_t id, uint64_t *bitmap)
+{
+	const struct memslot *slot;
+	int err = update_begin(vm);
+
+	if (err)
+		return err;
+	err = find_log(vm, as_id, id, &slot);
+	if (!err) {
+		sync_processors(vm);
+		update_give_way(vm);
+		if (vm->flags & TPT_VM_DIRTY_MANUAL)
+			for (uint64_t i = 0; i < tpt_dirty_words(slot->npages); i++)
+				bitmap[i] = slot_dirty_word(slot, 64 * i, ~0ull, false);
+		else
+			err = take_and_protect(vm, slot, 0, slot->npages, NULL, bitmap);
+		update_take_back(vm);
+	}
+	update_end(vm);
+	return err;
+}
+
+static int check_clear(const struct tpt_vm *vm, const struct memslot *slot, uint64_t first,
+		       uint64_t npages)
+{
+	const char *rule = NULL;
+
+	if (!(vm->flags & TPT_VM_DIRTY_MANUAL))
+		rule = "the VM clears its logs when they are read";
+	else if (first % 64 || first > slot->npages || npages > slot->npages - first)
+		rule = "the first page is a multiple of 64, and all lie in the slot";
+	else if (npages % 64 && first + npages != slot->npages)
+		rule = "the number of pages is a multiple of 64, or reaches the slot's end";
+	if (!rule)
+		return 0;
+	vm_log((struct vm_base *)&vm->base, TPT_LOG_WARNING,
+	       "clear of dirty log, pages %#lx + %#lx of slot %u: %s", first, npages, slot->id,
+	       rule);
+	return -ERR_INVAL;
+}
+
+int tpt_vm_clear_dirty_log(struct tpt_vm *vm, uint32_t as_id, uint32_t id, uint64_t first,
+			   uint64_t npages, const uint64_t *bitmap)
+{
+	const struct memslot *slot;
+	int err = update_begin(vm);
+
+	if (err)
+		return err;
+	err = find_log(vm, as_id, id, &slot);
+	if (!err)
+		err = check_clear(vm, slot, first, npages);
+	if (!err) {
+		sync_processors(vm);
+		update_give_way(vm);
+		err = take_and_protect(vm, slot, first, npages, bitmap, NULL);
+		update_take_back(vm);
+	}
+	update_end(vm);
+	return err;
+}
+
+static void mark_in_section(struct tpt_vm *vm, uint32_t as_id, tpt_gfn gfn)
+{
+	const struct memslot *slot = slot_find(&vm->slots, as_id, gfn);
+
+	if (slot)
+		slot_mark_dirty(slot, gfn);
+}
+
+void tpt_vm_mark_dirty(struct tpt_vm *vm, uint32_t as_id, tpt_gfn gfn)
+{
+	struct actor *worker = worker_get(vm);
+
+	worker_enter(worker);
+	if (as_id < vm->slots.address_spaces)
+		mark_in_section(vm, as_id, gfn);
+	worker_leave(worker);
+	worker_put(vm, worker);
+}
+
+void tpt_vcpu_pml(struct tpt_vcpu *vcpu, const tpt_gpa *gpas, uint32_t n)
+{
+	struct tpt_vm *vm = vcpu->vm;
+
+	worker_enter(&vcpu->fault.actor);
+	for (uint32_t i = 0; i < n; i++)
+		mark_in_section(vm, fault_as_id(&vcpu->fault),
+				gpas[i].a >> TPT_PAGE_SHIFT & ~vm->env.shared_gfn);
+	worker_leave(&vcpu->fault.actor);
+}
