@@ -25,6 +25,7 @@ struct sim {
 	struct sim_cpu cpu[SIM_MAX_VCPUS];
 	struct sim_td td;
 	bool has_td;
+	uint64_t misuses;    /* of the platform, when it was destroyed */
 	uint64_t shared_gpa; /* the shared bit as an address, 0 if there is none */
 };
 
@@ -49,6 +50,9 @@ static void on_flush(void *ctx, struct tpt_vm *vm, const struct tpt_flush *flush
 	struct sim *sim = ctx;
 
 	(void)vm;
+	/* A vCPU inside a TD keeps the root that it entered with. */
+	if (flush->all && sim->has_td)
+		sim->td.kick(sim->td.ctx, true);
 	if (flush->all)
 		machine_flush(sim->machine, NULL, MACHINE_TAG_ALL, 0, MACHINE_GPA_END,
 			      MACHINE_FLUSH_REMOTE);
@@ -63,13 +67,20 @@ static void on_kick(void *ctx, struct tpt_vm *vm, enum tpt_kick_reason reason)
 
 	(void)vm;
 	(void)reason;
-	machine_kick(sim->machine, NULL);
+	if (sim->has_td)
+		sim->td.kick(sim->td.ctx, false);
+	else
+		machine_kick(sim->machine, NULL);
 }
 
 static void on_hold(void *ctx, struct tpt_vm *vm, bool held)
 {
-	/* vCPUs of this host enter guest mode for one access at a time: out means out. */
-	if (held)
+	struct sim *sim = ctx;
+
+	/* Without a TD vCPUs enter guest mode for one access at a time: out means out. */
+	if (sim->has_td)
+		sim->td.hold(sim->td.ctx, held);
+	else if (held)
 		on_kick(ctx, vm, TPT_KICK_RETRY);
 }
 
@@ -201,14 +212,21 @@ int sim_create(struct sim **out, const struct sim_config *config, char *why, siz
 	return err;
 }
 
-uint64_t sim_destroy(struct sim *sim)
+uint64_t sim_stop(struct sim *sim)
 {
-	uint64_t misuses = 0;
-
 	if (sim->vm)
 		tpt_vm_destroy(sim->vm);
 	if (sim->posix)
-		misuses = tpt_posix_destroy(sim->posix);
+		sim->misuses = tpt_posix_destroy(sim->posix);
+	sim->vm = NULL;
+	sim->posix = NULL;
+	return sim->misuses;
+}
+
+uint64_t sim_destroy(struct sim *sim)
+{
+	uint64_t misuses = sim_stop(sim);
+
 	machine_destroy(sim->machine);
 	free(sim);
 	return misuses;
@@ -263,9 +281,7 @@ static int load(struct sim *sim, unsigned int vcpu)
 
 	if (err || (c->loaded && c->root.a == roots.direct.a && c->generation == roots.generation))
 		return err;
-	if (sim->has_td) {
-		err = sim->td.enter(sim->td.ctx, vcpu, roots.direct, roots.levels);
-	} else if (sim->config.vm.format == TPT_FORMAT_EPT) {
+	if (sim->config.vm.format == TPT_FORMAT_EPT) {
 		root.kind = MACHINE_ROOT_EPT;
 		root.pointer = machine_eptp(roots.direct.a, roots.levels, true);
 		err = machine_cpu_load(c->cpu, &root);
@@ -284,16 +300,13 @@ static int load(struct sim *sim, unsigned int vcpu)
 }
 
 /* What the library is told of the processor's answer. False: the guest goes on without the host. */
-static bool error_code(struct sim *sim, unsigned int vcpu, const struct machine_result *hw,
-		       uint64_t *code)
+static bool error_code(const struct machine_result *hw, uint64_t *code)
 {
 	switch (hw->outcome) {
 	case MACHINE_NPF:
 		*code = tpt_pferr_from_npf(hw->error);
 		return true;
 	case MACHINE_EPT_VIOLATION:
-		if (sim->has_td)
-			return sim->td.violation(sim->td.ctx, vcpu, hw, code);
 		*code = tpt_pferr_from_ept(hw->error);
 		return true;
 	case MACHINE_EPT_MISCONFIG:
@@ -309,13 +322,13 @@ int sim_step(struct sim *sim, unsigned int vcpu, uint64_t gpa, unsigned int kind
 {
 	struct sim_cpu *c = &sim->cpu[vcpu];
 	uint64_t code;
-	int err = load(sim, vcpu);
+	int err = sim->has_td ? -EPERM : load(sim, vcpu);
 
 	memset(step, 0, sizeof(*step));
 	if (err)
 		return err;
 	machine_access(c->cpu, gpa, kind, &step->hw);
-	if (step->hw.outcome == MACHINE_OK || !error_code(sim, vcpu, &step->hw, &code))
+	if (step->hw.outcome == MACHINE_OK || !error_code(&step->hw, &code))
 		return 0;
 	step->faulted = true;
 	step->fault = (struct tpt_fault){.gpa = {step->hw.gpa}, .error_code = code};
@@ -355,6 +368,14 @@ static void promise(struct sim *sim, uint32_t as_id, uint64_t start, uint64_t en
 			reason);
 }
 
+/* The same for what a TD reaches without the shared bit. */
+static void promise_private(struct sim *sim, uint64_t start, uint64_t end, uint64_t since,
+			    const char *reason)
+{
+	if (sim->has_td)
+		machine_promise(sim->machine, MACHINE_TAG_ALL, start, end, since, reason);
+}
+
 int sim_set_memory_region(struct sim *sim, const struct tpt_memory_region *region)
 {
 	uint64_t since = machine_now(sim->machine);
@@ -383,10 +404,15 @@ int sim_set_private(struct sim *sim, tpt_gfn start, tpt_gfn end, bool private_, 
 	uint64_t since = machine_now(sim->machine);
 	int err = tpt_vm_set_private(sim->vm, start, end, private_, done);
 
-	if (!err && private_)
-		promise(sim, 0, start << TPT_PAGE_SHIFT, end << TPT_PAGE_SHIFT, since,
-			"converted to private");
-	return err;
+	if (err)
+		return err;
+	start <<= TPT_PAGE_SHIFT;
+	end <<= TPT_PAGE_SHIFT;
+	if (private_)
+		promise(sim, 0, start, end, since, "converted to private");
+	else
+		promise_private(sim, start, end, since, "converted to shared");
+	return 0;
 }
 
 int sim_zap_all_fast(struct sim *sim)

@@ -52,7 +52,12 @@ int sim_create(struct sim **out, const struct sim_config *config, char *why, siz
  */
 int sim_prepare(struct sim **out, const struct sim_config *config, char *why, size_t why_size);
 int sim_start(struct sim *sim, const struct tpt_vm_config *vm, char *why, size_t why_size);
-/* Destroys everything. Returns the number of rules that the platform saw broken, leaks included. */
+/*
+ * Destroys the VM and its platform; the machine stays, for who wants to see what is left in it.
+ * Returns the number of rules that the platform saw broken, leaks included. Idempotent.
+ */
+uint64_t sim_stop(struct sim *sim);
+/* Destroys everything. Returns what sim_stop() returned, or does. */
 uint64_t sim_destroy(struct sim *sim);
 
 struct machine *sim_machine(struct sim *sim);
@@ -64,16 +69,16 @@ struct tpt_posix *sim_posix(struct sim *sim);
 int sim_set_address_space(struct sim *sim, unsigned int vcpu, uint32_t as_id);
 
 /*
- * A TD's processor: roots are loaded by @enter (the TDX module's entry) instead of by the machine;
- * @leave ends that. Called by the vCPU's thread. NULL: the machine loads EPT or NPT roots itself.
+ * A TD's vCPUs stay inside it between accesses and are driven by somebody else (td.h): this is how
+ * they hear of what the library asks of the platform. sim_step() and sim_access() then answer
+ * -EPERM. Before sim_start().
  */
 struct sim_td {
-	int (*enter)(void *ctx, unsigned int vcpu, tpt_hpa shared_root, unsigned int levels);
-	void (*leave)(void *ctx, unsigned int vcpu);
-	/* A violation of a private GPA: the module's say. Returns the fault's error code through
-	 * *code and true, or false if the guest goes on without the host (a #VE, for example). */
-	bool (*violation)(void *ctx, unsigned int vcpu, const struct machine_result *hw,
-			  uint64_t *code);
+	/* Every vCPU must be out of the TD once. @reload: roots are gone, the next entry loads
+	 * others. */
+	void (*kick)(void *ctx, bool reload);
+	/* No vCPU may be inside between hold(true) and hold(false). */
+	void (*hold)(void *ctx, bool held);
 	void *ctx;
 };
 void sim_set_td(struct sim *sim, const struct sim_td *td);

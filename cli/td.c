@@ -1,0 +1,718 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * A TD's making, memory and end: which frames stand behind its pages, who gets them when a page
+ * changes sides, and what is left when it is gone. No guest runs here.
+ */
+#include "cli/td_internal.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define GIB (1ull << 30)
+#define MIB (1ull << 20)
+
+/* The one TDMR: below the key-id bits, far above shared memory. */
+#define TDMR_BASE   SIM_TABLES_BASE
+#define SHARED_BASE (1ull << 40)
+/* Key ids: 6 bits from bit 46 of a physical address; the upper half is private. */
+#define HKID_START 46
+#define HKID_BITS  6
+#define HKID_MIN   32
+#define HKID_MAX   63
+/* The module's own, and the TD's. */
+#define HKID_GLOBAL HKID_MIN
+#define HKID_TD	    (HKID_MIN + 1)
+/* 4 levels: 48 bits of guest-physical address, the uppermost of which means shared. */
+#define LEVELS	 4
+#define GPA_BITS 48
+/* Made-up host-virtual addresses: what shared memory is named by. */
+#define HVA_BASE (1ull << 46)
+
+/* ---- what the module, the host half and the library are given ---- */
+
+static void *module_page(void *ctx, uint64_t hpa)
+{
+	struct simtd *td = ctx;
+
+	return machine_mem_ptr(td->machine, hpa);
+}
+
+static uint64_t module_rdtsc(void *ctx, unsigned int lp)
+{
+	struct simtd *td = ctx;
+
+	(void)lp;
+	return atomic_fetch_add(&td->tsc, 1000) + 1000;
+}
+
+static void simtd_log(struct simtd *td, enum tpt_log_level level, const char *text)
+{
+	if (td->config.log)
+		td->config.log(td->config.log_ctx, level, text);
+	else
+		fprintf(stderr, "triptych: td: %s\n", text);
+}
+
+static void module_fatal(void *ctx, const char *what)
+{
+	simtd_log(ctx, TPT_LOG_ERROR, what);
+}
+
+static int control_alloc(void *ctx, tpt_hpa *page)
+{
+	struct simtd *td = ctx;
+
+	return machine_mem_alloc(td->machine, 0, 0, &page->a);
+}
+
+static void control_free(void *ctx, tpt_hpa page)
+{
+	struct simtd *td = ctx;
+
+	machine_mem_free(td->machine, page.a, 0);
+}
+
+static void *control_ptr(void *ctx, tpt_hpa page)
+{
+	struct simtd *td = ctx;
+
+	return machine_mem_ptr(td->machine, page.a);
+}
+
+static void clear(void *ctx, tpt_hpa hpa, uint64_t bytes)
+{
+	struct simtd *td = ctx;
+
+	for (uint64_t at = 0; at < bytes; at += TD_PAGE) {
+		void *page = machine_mem_ptr(td->machine, hpa.a + at);
+
+		if (page)
+			memset(page, 0, TD_PAGE);
+	}
+}
+
+static void host_log(void *ctx, enum tpt_log_level level, const char *text)
+{
+	simtd_log(ctx, level, text);
+}
+
+/* ---- frames ---- */
+
+struct simtd_slot *simtd_find_slot(struct simtd *td, uint64_t gpa, uint64_t size)
+{
+	for (unsigned int i = 0; i < td->nr_slots; i++) {
+		struct simtd_slot *s = &td->slots[i];
+
+		if (gpa >= s->gpa && gpa - s->gpa < s->pages * TD_PAGE &&
+		    size <= s->pages * TD_PAGE - (gpa - s->gpa))
+			return s;
+	}
+	return NULL;
+}
+
+/* guest_memfd: a frame for each page on first use. */
+static int get_page(void *ctx, uint64_t index, tpt_pfn *pfn, enum tpt_level *level)
+{
+	struct simtd_slot *s = ctx;
+	int err = 0;
+
+	pthread_mutex_lock(&s->td->frames);
+	if (!s->private_hpa[index]) {
+		err = machine_mem_alloc(s->td->machine, 0, 0, &s->private_hpa[index]);
+		s->td->private_pages += !err;
+	}
+	*pfn = tpt_hpa_to_pfn((tpt_hpa){s->private_hpa[index]});
+	*level = TPT_LEVEL_4K;
+	pthread_mutex_unlock(&s->td->frames);
+	return err;
+}
+
+/* Gives frames [start, end) of @hpa back to the machine. */
+static void free_frames(struct simtd *td, uint64_t *hpa, uint64_t start, uint64_t end,
+			uint64_t *pages)
+{
+	pthread_mutex_lock(&td->frames);
+	for (uint64_t i = start; i < end; i++) {
+		if (!hpa[i])
+			continue;
+		machine_mem_free(td->machine, hpa[i], 0);
+		hpa[i] = 0;
+		(*pages)--;
+	}
+	pthread_mutex_unlock(&td->frames);
+}
+
+static void free_range(void *ctx, uint64_t start, uint64_t end)
+{
+	struct simtd_slot *s = ctx;
+
+	free_frames(s->td, s->private_hpa, start, end, &s->td->private_pages);
+}
+
+static const struct tpt_gmem_ops gmem_ops = {
+	.size = sizeof(gmem_ops),
+	.get_page = get_page,
+	.free_range = free_range,
+};
+
+/* A whole 2 MiB block, if none of its pages has a frame yet and the slot has all of them. */
+static bool alloc_block(struct simtd_slot *s, uint64_t index)
+{
+	uint64_t first = index & ~511ull, hpa;
+
+	if (s->td->config.shared_level < TPT_LEVEL_2M || (s->gpa | s->hva) % (2 * MIB) ||
+	    first + 512 > s->pages)
+		return false;
+	for (uint64_t i = first; i < first + 512; i++)
+		if (s->shared_hpa[i])
+			return false;
+	if (machine_mem_alloc(s->td->machine, 1, 9, &hpa))
+		return false;
+	for (uint64_t i = 0; i < 512; i++)
+		s->shared_hpa[first + i] = hpa + i * TD_PAGE;
+	s->td->shared_pages += 512;
+	return true;
+}
+
+/* Is the block around the page one aligned 2 MiB of host memory? */
+static bool is_block(const struct simtd_slot *s, uint64_t index)
+{
+	uint64_t first = index & ~511ull;
+
+	if (s->gpa % (2 * MIB) || first + 512 > s->pages || s->shared_hpa[first] % (2 * MIB))
+		return false;
+	for (uint64_t i = 0; i < 512; i++)
+		if (s->shared_hpa[first + i] != s->shared_hpa[first] + i * TD_PAGE)
+			return false;
+	return true;
+}
+
+static int lookup(void *ctx, const struct tpt_backing_query *q, struct tpt_backing_page *page)
+{
+	struct simtd *td = ctx;
+	struct simtd_slot *s = simtd_find_slot(td, q->gfn << TPT_PAGE_SHIFT, TD_PAGE);
+	uint64_t index;
+	int err = 0;
+
+	if (!s)
+		return -EFAULT;
+	index = q->gfn - (s->gpa >> TPT_PAGE_SHIFT);
+	pthread_mutex_lock(&td->frames);
+	if (!s->shared_hpa[index] && !alloc_block(s, index)) {
+		err = machine_mem_alloc(td->machine, 1, 0, &s->shared_hpa[index]);
+		td->shared_pages += !err;
+	}
+	if (!err)
+		*page = (struct tpt_backing_page){
+			.pfn = tpt_hpa_to_pfn((tpt_hpa){s->shared_hpa[index]}),
+			.writable = true,
+			.level = is_block(s, index) ? TPT_LEVEL_2M : TPT_LEVEL_4K,
+		};
+	pthread_mutex_unlock(&td->frames);
+	return err;
+}
+
+static const struct tpt_backing_ops backing_ops = {.size = sizeof(backing_ops), .lookup = lookup};
+
+/* ---- conversion ---- */
+
+/* What private pages [gpa, gpa + size) held goes; nothing maps it any more. */
+static int drop_private(struct simtd *td, const struct simtd_slot *s, uint64_t gpa, uint64_t size)
+{
+	(void)td;
+	return tpt_gmem_punch_hole(s->gmem, gpa - s->gpa, size);
+}
+
+/* The same for shared ones, as a host takes memory back: notifier first. */
+static int drop_shared(struct simtd *td, const struct simtd_slot *s, uint64_t gpa, uint64_t size)
+{
+	uint64_t hva = s->hva + (gpa - s->gpa), first = (gpa - s->gpa) / TD_PAGE;
+	struct tpt_invalidation token;
+	int err = tpt_vm_invalidate_begin(simtd_vm(td), tpt_hva_make(hva), tpt_hva_make(hva + size),
+					  &token);
+
+	if (err < 0)
+		return err;
+	free_frames(td, s->shared_hpa, first, first + size / TD_PAGE, &td->shared_pages);
+	tpt_vm_invalidate_end(simtd_vm(td), &token);
+	return 0;
+}
+
+int simtd_convert(struct simtd *td, const struct simtd_slot *slot, uint64_t gpa, uint64_t size,
+		  bool private_, uint64_t *done)
+{
+	tpt_gfn start = gpa >> TPT_PAGE_SHIFT, at = start;
+	int err = sim_set_private(td->sim, start, start + size / TD_PAGE, private_, &at);
+
+	*done = (at - start) << TPT_PAGE_SHIFT;
+	if (*done) {
+		int e = private_ ? drop_shared(td, slot, gpa, *done)
+				 : drop_private(td, slot, gpa, *done);
+
+		err = err ? err : e;
+	}
+	pthread_mutex_lock(&td->frames);
+	*(private_ ? &td->to_private : &td->to_shared) += at - start;
+	pthread_mutex_unlock(&td->frames);
+	return err;
+}
+
+/* ---- making one ---- */
+
+static uint64_t round_up(uint64_t n, uint64_t to)
+{
+	return (n + to - 1) / to * to;
+}
+
+static int fail(char *why, size_t size, const char *what, int err)
+{
+	snprintf(why, size, "%s: %s", what, strerror(-err));
+	return err;
+}
+
+/* Private frames, and for tables of three trees: a 128th and some. */
+static uint64_t tdmr_bytes(const struct simtd_config *c)
+{
+	uint64_t shared = c->shared_bytes / 256, own = (64 + 16ull * c->nr_vcpus) * TD_PAGE;
+
+	return round_up(c->private_bytes + c->private_bytes / 64 + shared + own + 64 * MIB, GIB);
+}
+
+static int make_machine(struct simtd *td, char *why, size_t why_size)
+{
+	struct sim_config c = {
+		.vm.maxphyaddr = 52,
+		.nr_vcpus = td->config.nr_vcpus,
+		.tables_base = TDMR_BASE,
+		.tables_bytes = td->tdmr_bytes,
+		.nr_regions = 1,
+		.regions = {{SHARED_BASE, round_up(td->config.shared_bytes + 4 * MIB, 2 * MIB)}},
+		.log = td->config.log,
+		.log_ctx = td->config.log_ctx,
+	};
+	const struct sim_td wires = {simtd_on_kick, simtd_on_hold, td};
+	int err = sim_prepare(&td->sim, &c, why, why_size);
+
+	if (err)
+		return err;
+	sim_set_td(td->sim, &wires);
+	td->machine = sim_machine(td->sim);
+	td->used_before = machine_mem_used(td->machine);
+	return 0;
+}
+
+static int make_module(struct simtd *td, char *why, size_t why_size)
+{
+	struct tdx_module_config c = {
+		.nr_lps = td->config.nr_vcpus + TD_HOST_LPS,
+		.nr_packages = 1,
+		.hkid_start_bit = HKID_START,
+		.nr_hkid_bits = HKID_BITS,
+		.private_hkid_min = HKID_MIN,
+		.private_hkid_max = HKID_MAX,
+		.global_hkid = HKID_GLOBAL,
+		.nr_tdmrs = 1,
+		.tdmr = {{.base = TDMR_BASE, .size = td->tdmr_bytes}},
+		.ctx = td,
+		.page = module_page,
+		.rdtsc = module_rdtsc,
+		.fatal = module_fatal,
+		.processor = &machine_processor_ops,
+		.processor_ctx = td->machine,
+	};
+
+	td->module = tdx_module_create(&c, why, why_size);
+	if (!td->module)
+		return -errno;
+	machine_set_module(td->machine, &tdx_module_port, td->module);
+	return 0;
+}
+
+static int make_host(struct simtd *td, char *why, size_t why_size)
+{
+	const struct tdx_host_config c = {
+		.size = sizeof(c),
+		.seamcall = simtd_seamcall,
+		.seamcall_ctx = td,
+		.nr_lps = td->config.nr_vcpus + TD_HOST_LPS,
+		.nr_packages = 1,
+		.hkid_start_bit = HKID_START,
+		.global_hkid = HKID_GLOBAL,
+		.ctx = td,
+		.current_lp = simtd_current_lp,
+		.run_on = simtd_run_on,
+		.page_alloc = control_alloc,
+		.page_free = control_free,
+		.page_ptr = control_ptr,
+		.clear = clear,
+		.log = host_log,
+	};
+	const struct tdx_tdmr tdmr = {{TDMR_BASE}, td->tdmr_bytes};
+	int err = tdx_host_create(&c, &td->host);
+
+	if (!err)
+		err = tdx_host_init_tdmrs(td->host, &tdmr, 1);
+	return err ? fail(why, why_size, "TDX memory regions", err) : 0;
+}
+
+static int make_td(struct simtd *td, char *why, size_t why_size)
+{
+	const struct tdx_td_config c = {
+		.size = sizeof(c),
+		.hkid = HKID_TD,
+		.attributes = td->config.attributes,
+		.max_vcpus = (uint16_t)td->config.nr_vcpus,
+		.levels = LEVELS,
+	};
+	int err = tdx_td_create(td->host, &c, &td->tdx);
+
+	if (err)
+		return fail(why, why_size, "TD", err);
+	td->shared = 1ull << tdx_td_shared_bit(td->tdx);
+	return 0;
+}
+
+static int make_vm(struct simtd *td, char *why, size_t why_size)
+{
+	const struct tpt_vm_config c = {
+		.format = TPT_FORMAT_EPT,
+		.flags = TPT_VM_SELF_SNOOP,
+		.levels = LEVELS,
+		.maxphyaddr = HKID_START,
+		.guest_maxphyaddr = GPA_BITS,
+		.shared_bit = tdx_td_shared_bit(td->tdx),
+		.address_spaces = 1,
+		.max_leaf_level = TPT_LEVEL_2M,
+		.max_private_level = TPT_LEVEL_4K,
+		.zap_chunk = td->config.zap_chunk,
+		.backing = &backing_ops,
+		.backing_ctx = td,
+		.external = &tdx_external_ops,
+		.external_ctx = td->tdx,
+		.event = td->config.event,
+		.event_ctx = td->config.event_ctx,
+	};
+
+	return sim_start(td->sim, &c, why, why_size);
+}
+
+/* VP.INIT ties a vCPU to the LP that it is made on. */
+static int make_vcpus(struct simtd *td, char *why, size_t why_size)
+{
+	const struct machine_root root = {.kind = MACHINE_ROOT_TD};
+	int err = 0;
+
+	for (unsigned int i = 0; !err && i < td->config.nr_vcpus; i++) {
+		unsigned int place = simtd_stand_on(td, i);
+
+		err = tdx_vcpu_create(td->tdx, i, &td->lps[i].vcpu);
+		if (!err)
+			err = machine_cpu_load(machine_get_cpu(td->machine, i), &root);
+		simtd_stand_on(td, place);
+	}
+	return err ? fail(why, why_size, "virtual processors", err) : 0;
+}
+
+static int init_locks(struct simtd *td)
+{
+	pthread_mutexattr_t recursive;
+
+	if (pthread_key_create(&td->place, NULL))
+		return -EAGAIN;
+	td->has_place = true;
+	pthread_mutex_init(&td->frames, NULL);
+	pthread_mutexattr_init(&recursive);
+	pthread_mutexattr_settype(&recursive, PTHREAD_MUTEX_RECURSIVE);
+	for (unsigned int i = 0; i < TD_MAX_VCPUS; i++)
+		pthread_mutex_init(&td->lps[i].lock, &recursive);
+	pthread_mutexattr_destroy(&recursive);
+	return 0;
+}
+
+static int make_all(struct simtd *td, char *why, size_t why_size)
+{
+	int err = make_machine(td, why, why_size);
+
+	if (!err)
+		err = make_module(td, why, why_size);
+	if (!err)
+		err = make_host(td, why, why_size);
+	if (!err)
+		err = make_td(td, why, why_size);
+	if (!err)
+		err = make_vm(td, why, why_size);
+	if (!err)
+		err = make_vcpus(td, why, why_size);
+	return err;
+}
+
+int simtd_create(struct simtd **out, const struct simtd_config *config, char *why, size_t why_size)
+{
+	struct simtd *td;
+	int err;
+
+	if (!config->nr_vcpus || config->nr_vcpus > TD_MAX_VCPUS)
+		return fail(why, why_size, "virtual processors", -EINVAL);
+	td = aligned_alloc(_Alignof(struct simtd), sizeof(*td));
+	if (!td)
+		return fail(why, why_size, "TD", -ENOMEM);
+	memset(td, 0, sizeof(*td));
+	td->config = *config;
+	td->tdmr_bytes = tdmr_bytes(config);
+	err = init_locks(td);
+	if (!err)
+		err = make_all(td, why, why_size);
+	if (err)
+		simtd_destroy(td);
+	else
+		*out = td;
+	return err;
+}
+
+struct sim *simtd_sim(struct simtd *td)
+{
+	return td->sim;
+}
+
+struct tpt_vm *simtd_vm(struct simtd *td)
+{
+	return sim_vm(td->sim);
+}
+
+struct tdx_host *simtd_host(struct simtd *td)
+{
+	return td->host;
+}
+
+struct tdx_module *simtd_module(struct simtd *td)
+{
+	return td->module;
+}
+
+struct tdx_td *simtd_tdx(struct simtd *td)
+{
+	return td->tdx;
+}
+
+uint64_t simtd_shared(const struct simtd *td)
+{
+	return td->shared;
+}
+
+/* ---- memory ---- */
+
+/* Both arrays, or neither. */
+static int alloc_arrays(struct simtd_slot *s)
+{
+	s->private_hpa = calloc(s->pages, sizeof(*s->private_hpa));
+	s->shared_hpa = calloc(s->pages, sizeof(*s->shared_hpa));
+	if (s->private_hpa && s->shared_hpa)
+		return 0;
+	free(s->private_hpa);
+	free(s->shared_hpa);
+	return -ENOMEM;
+}
+
+int simtd_add_slot(struct simtd *td, uint64_t gpa, uint64_t size)
+{
+	struct simtd_slot *s = &td->slots[td->nr_slots];
+	struct tpt_memory_region region = {
+		.slot = td->nr_slots,
+		.flags = TPT_MEM_GUEST_MEMFD,
+		.gpa = tpt_gpa_make(gpa),
+		.size = size,
+		.hva = tpt_hva_make(HVA_BASE + gpa),
+	};
+	int err;
+
+	if (td->nr_slots == TD_MAX_SLOTS)
+		return -ENOSPC;
+	if (!size || (gpa | size) % TD_PAGE || gpa + size < gpa || gpa + size > td->shared)
+		return -EINVAL;
+	*s = (struct simtd_slot){td, gpa, size / TD_PAGE, region.hva.a, NULL, NULL, NULL};
+	err = alloc_arrays(s);
+	if (err)
+		return err;
+	/* From here on simtd_end() frees it. */
+	td->nr_slots++;
+	err = tpt_gmem_create(simtd_vm(td), size, &gmem_ops, s, &s->gmem);
+	region.gmem = s->gmem;
+	if (!err)
+		err = sim_set_memory_region(td->sim, &region);
+	if (!err)
+		err = sim_set_private(td->sim, gpa >> TPT_PAGE_SHIFT,
+				      (gpa + size) >> TPT_PAGE_SHIFT, true, NULL);
+	return err;
+}
+
+int simtd_add_page(struct simtd *td, uint64_t gpa, const void *content, bool measure)
+{
+	struct tpt_roots roots;
+	struct tpt_vcpu *vcpu = sim_vcpu(td->sim, 0);
+	uint64_t source;
+	int err = tpt_vcpu_load_roots(vcpu, &roots);
+
+	if (!err)
+		err = machine_mem_alloc(td->machine, 1, 0, &source);
+	if (err)
+		return err;
+	memcpy(machine_mem_ptr(td->machine, source), content, TD_PAGE);
+	err = tdx_td_add_page(td->tdx, vcpu, tpt_gpa_make(gpa), (tpt_hpa){source}, measure);
+	machine_mem_free(td->machine, source, 0);
+	return err;
+}
+
+int simtd_finalize(struct simtd *td)
+{
+	return tdx_td_finalize(td->tdx);
+}
+
+/* ---- counters ---- */
+
+const char *simtd_exit_name(enum simtd_exit exit)
+{
+	static const char *const names[TD_EXITS] = {
+		[TD_EXIT_INTERRUPT] = "interrupt",
+		[TD_EXIT_PRIVATE] = "private_violation",
+		[TD_EXIT_ACCEPT] = "accept_violation",
+		[TD_EXIT_SHARED] = "shared_violation",
+		[TD_EXIT_VMCALL_MMIO] = "vmcall_mmio",
+		[TD_EXIT_VMCALL_MAP_GPA] = "vmcall_map_gpa",
+		[TD_EXIT_OTHER] = "other",
+	};
+
+	return exit < TD_EXITS ? names[exit] : "?";
+}
+
+static void add_stats(struct simtd_stats *sum, const struct simtd_stats *s)
+{
+	const uint64_t *from = (const uint64_t *)s;
+	uint64_t *to = (uint64_t *)sum;
+
+	_Static_assert(sizeof(*s) % sizeof(*from) == 0, "counters only");
+	for (size_t i = 0; i < sizeof(*s) / sizeof(*from); i++)
+		to[i] += from[i];
+}
+
+void simtd_get_stats(struct simtd *td, struct simtd_stats *stats)
+{
+	memset(stats, 0, sizeof(*stats));
+	for (unsigned int i = 0; i < td->config.nr_vcpus; i++) {
+		pthread_mutex_lock(&td->lps[i].lock);
+		add_stats(stats, &td->lps[i].stats);
+		pthread_mutex_unlock(&td->lps[i].lock);
+	}
+	pthread_mutex_lock(&td->frames);
+	stats->private_pages = td->private_pages;
+	stats->shared_pages = td->shared_pages;
+	stats->to_private = td->to_private;
+	stats->to_shared = td->to_shared;
+	pthread_mutex_unlock(&td->frames);
+}
+
+/* ---- the end ---- */
+
+/* Frames are the embedder's: they go when nothing maps them any more. */
+static void free_slots(struct simtd *td)
+{
+	for (unsigned int i = 0; i < td->nr_slots; i++) {
+		struct simtd_slot *s = &td->slots[i];
+
+		free_frames(td, s->private_hpa, 0, s->pages, &td->private_pages);
+		free_frames(td, s->shared_hpa, 0, s->pages, &td->shared_pages);
+		free(s->private_hpa);
+		free(s->shared_hpa);
+	}
+	td->nr_slots = 0;
+}
+
+/* An entry of a larger page is somebody's only if the page is one: NDA otherwise. */
+static void count_pamt(struct simtd *td, unsigned int level, uint64_t bytes,
+		       struct simtd_remains *r)
+{
+	struct tdx_pamt_view view;
+
+	for (uint64_t at = 0; at < td->tdmr_bytes; at += bytes) {
+		r->pamt_in_use += tdx_module_view_pamt(td->module, TDMR_BASE + at, level, &view) ||
+				  view.pt != TDX_PT_NDA;
+		r->pamt_pages += !level;
+	}
+}
+
+static void end_vm(struct simtd *td, struct simtd_remains *r)
+{
+	struct tpt_vm *vm = simtd_vm(td);
+
+	if (!vm)
+		return;
+	r->teardown = tpt_vm_teardown(vm);
+	tpt_vm_get_stats(vm, &r->stats);
+	r->leaked = r->stats.leaked_pages;
+	r->reclaimed_leaves = r->stats.vcpus.external_calls[TPT_CALL_RECLAIM_LEAF];
+	r->reclaimed_tables = r->stats.vcpus.external_calls[TPT_CALL_FREE_TABLE];
+}
+
+static void end_tdx(struct simtd *td, struct simtd_remains *r)
+{
+	if (td->tdx)
+		r->destroy = tdx_td_destroy(td->tdx);
+	tdx_td_free(td->tdx);
+	td->tdx = NULL;
+	if (td->host) {
+		tdx_host_get_stats(td->host, &r->host);
+		r->leaked_by_host = r->host.leaked_pages;
+	}
+}
+
+void simtd_end(struct simtd *td, struct simtd_remains *remains)
+{
+	*remains = (struct simtd_remains){0};
+	if (td->ended)
+		return;
+	td->ended = true;
+	atomic_fetch_add(&td->held, 1);
+	simtd_kick(td);
+	end_vm(td, remains);
+	remains->misuses = sim_stop(td->sim);
+	end_tdx(td, remains);
+	free_slots(td);
+	if (td->module) {
+		count_pamt(td, 0, TD_PAGE, remains);
+		count_pamt(td, 1, 2 * MIB, remains);
+		count_pamt(td, 2, GIB, remains);
+	}
+	remains->frames = (int64_t)machine_mem_used(td->machine) - (int64_t)td->used_before;
+}
+
+bool simtd_ended_clean(const struct simtd_remains *r)
+{
+	return !r->pamt_in_use && !r->leaked && !r->leaked_by_host && !r->frames && !r->misuses &&
+	       !r->teardown && !r->destroy;
+}
+
+void simtd_give_sim(struct simtd *td)
+{
+	td->sim_given = true;
+}
+
+void simtd_destroy(struct simtd *td)
+{
+	struct simtd_remains remains;
+
+	if (!td)
+		return;
+	if (td->sim) {
+		simtd_end(td, &remains);
+		if (!td->sim_given)
+			sim_destroy(td->sim);
+	}
+	tdx_host_destroy(td->host);
+	tdx_module_destroy(td->module);
+	for (unsigned int i = 0; i < TD_MAX_VCPUS; i++)
+		pthread_mutex_destroy(&td->lps[i].lock);
+	if (td->has_place)
+		pthread_key_delete(td->place);
+	free(td);
+}
