@@ -60,8 +60,10 @@ int report_region(struct report *r, const struct report_region *region)
 	for (uint32_t i = 0; i < r->nr_regions; i++)
 		if (same_region(&r->regions[i], region))
 			return 0;
-	if (!report_grow(&r->regions, &r->cap_regions, r->nr_regions, sizeof(*r->regions)))
+	to = report_grow(r->regions, &r->cap_regions, r->nr_regions, sizeof(*to));
+	if (!to)
 		return latch_nomem(r);
+	r->regions = to;
 	to = &r->regions[r->nr_regions];
 	*to = (struct report_range){region->range, report_copy(region->name), region->readonly};
 	if (!to->name)
@@ -83,9 +85,12 @@ int report_begin(struct report *r)
 static int add_change(struct report *r, const struct report_change *change)
 {
 	struct report_act *act = &r->acts[r->depth];
+	struct report_change *grown;
 
-	if (!report_grow(&act->changes, &act->cap, act->nr, sizeof(*change)))
+	grown = report_grow(act->changes, &act->cap, act->nr, sizeof(*grown));
+	if (!grown)
 		return latch_nomem(r);
+	act->changes = grown;
 	act->changes[act->nr++] = *change;
 	return 0;
 }
@@ -275,12 +280,14 @@ out:
 
 int report_counter(struct report *r, const char *group, const char *name, uint64_t value)
 {
-	struct report_counter c = {.value = value};
+	struct report_counter c = {.value = value}, *grown;
 
 	if (r->error)
 		return r->error;
-	if (!report_grow(&r->counters, &r->cap_counters, r->nr_counters, sizeof(c)))
+	grown = report_grow(r->counters, &r->cap_counters, r->nr_counters, sizeof(c));
+	if (!grown)
 		return latch_nomem(r);
+	r->counters = grown;
 	c.group = report_copy(group);
 	c.name = report_copy(name);
 	if (!c.group || !c.name) {
@@ -294,12 +301,14 @@ int report_counter(struct report *r, const char *group, const char *name, uint64
 
 int report_note(struct report *r, const char *text)
 {
-	char *copy;
+	char *copy, **grown;
 
 	if (r->error)
 		return r->error;
-	if (!report_grow(&r->notes, &r->cap_notes, r->nr_notes, sizeof(*r->notes)))
+	grown = report_grow(r->notes, &r->cap_notes, r->nr_notes, sizeof(*grown));
+	if (!grown)
 		return latch_nomem(r);
+	r->notes = grown;
 	copy = report_copy(text);
 	if (!copy)
 		return latch_nomem(r);

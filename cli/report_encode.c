@@ -80,22 +80,19 @@ void bytes_format(struct report_bytes *b, const char *format, ...)
 
 /* ---- arrays and hashes ---------------------------------------------------------------------- */
 
-bool report_grow(void *array, uint32_t *cap, uint32_t nr, size_t size)
+void *report_grow(void *array, uint32_t *cap, uint32_t nr, size_t size)
 {
 	uint32_t new_cap = *cap ? *cap * 2 : 16;
-	void *old, *grown;
+	void *grown;
 
 	if (nr < *cap)
-		return true;
+		return array;
 	if (new_cap <= *cap)
-		return false;
-	memcpy(&old, array, sizeof(old));
-	grown = realloc(old, new_cap * size);
-	if (!grown)
-		return false;
-	memcpy(array, &grown, sizeof(grown));
-	*cap = new_cap;
-	return true;
+		return NULL;
+	grown = realloc(array, new_cap * size);
+	if (grown)
+		*cap = new_cap;
+	return grown;
 }
 
 static uint64_t mix(uint64_t x)
@@ -215,7 +212,7 @@ static bool same_string(const struct report *r, uint32_t index, const void *key)
 
 bool report_intern(struct report *r, const char *text, uint32_t *index)
 {
-	char *copy = report_copy(text);
+	char *copy = report_copy(text), **grown;
 	uint32_t *slot;
 
 	if (!copy)
@@ -226,8 +223,10 @@ bool report_intern(struct report *r, const char *text, uint32_t *index)
 	if (*slot) {
 		free(copy);
 	} else {
-		if (!report_grow(&r->strings, &r->cap_strings, r->nr_strings, sizeof(char *)))
+		grown = report_grow(r->strings, &r->cap_strings, r->nr_strings, sizeof(*grown));
+		if (!grown)
 			goto fail;
+		r->strings = grown;
 		r->strings[r->nr_strings++] = copy;
 		*slot = r->nr_strings;
 		r->string_hash.used++;
@@ -316,6 +315,7 @@ static bool find_pattern(struct report *r, uint64_t word, enum tpt_word_format f
 		.with_address = word & REPORT_ADDR_MASK,
 		.level_1 = level == TPT_LEVEL_4K,
 	};
+	struct report_pattern *grown;
 	uint32_t *slot;
 
 	if (!hash_reserve(r, &r->pattern_hash, pattern_hash))
@@ -327,8 +327,10 @@ static bool find_pattern(struct report *r, uint64_t word, enum tpt_word_format f
 			*index = 0;
 			return true;
 		}
-		if (!report_grow(&r->patterns, &r->cap_patterns, r->nr_patterns, sizeof(p)))
+		grown = report_grow(r->patterns, &r->cap_patterns, r->nr_patterns, sizeof(p));
+		if (!grown)
 			return false;
+		r->patterns = grown;
 		p.state = (uint8_t)report_state_of(word, format, level);
 		r->patterns[r->nr_patterns++] = p;
 		*slot = r->nr_patterns;
@@ -388,11 +390,14 @@ static uint32_t lookup_node(const struct report *r, enum report_tree tree, tpt_g
 
 static bool add_node(struct report *r, const struct node_key *key, uint32_t *node)
 {
-	struct report_node *n;
+	struct report_node *n, **grown;
 
-	if (!hash_reserve(r, &r->node_hash, node_hash) ||
-	    !report_grow(&r->nodes, &r->cap_nodes, r->nr_nodes, sizeof(*r->nodes)))
+	if (!hash_reserve(r, &r->node_hash, node_hash))
 		return false;
+	grown = report_grow(r->nodes, &r->cap_nodes, r->nr_nodes, sizeof(*grown));
+	if (!grown)
+		return false;
+	r->nodes = grown;
 	n = calloc(1, sizeof(*n));
 	if (!n)
 		return false;

@@ -145,8 +145,11 @@ struct report {
 	int64_t last_line, last_time, last_fault_gfn, last_event_gfn;
 };
 
-/* Grows @array so that one more fits. */
-bool report_grow(void *array, uint32_t *cap, uint32_t nr, size_t size);
+/*
+ * @array, or a larger one in its place, so that one more than @nr elements of @size fit. NULL: out
+ * of memory, @array is as it was.
+ */
+void *report_grow(void *array, uint32_t *cap, uint32_t nr, size_t size);
 /* A copy of @text that is valid UTF-8 whatever @text is; NULL: out of memory. */
 char *report_copy(const char *text);
 
@@ -157,9 +160,8 @@ bool report_put_change(struct report *r, const struct report_change *change);
 bool report_put_dropped(struct report *r, enum report_tree tree);
 void report_free_encoder(struct report *r);
 
-/* The page, as it is before anything is put into it. */
-extern const char report_page_html[], report_page_html_end[];
-extern const char report_page_css[], report_page_css_end[];
-extern const char report_page_js[], report_page_js_end[];
+/* The page, as it is before anything is put into it, and the sizes of its parts in bytes. */
+extern const char report_page_html[], report_page_css[], report_page_js[];
+extern const uint64_t report_page_html_size, report_page_css_size, report_page_js_size;
 
 #endif

@@ -6,11 +6,13 @@
 #include "cli/report_internal.h"
 
 /* Paths are from the root of the sources, where everything is compiled. */
-#define EMBED(symbol, file)                                            \
-	__asm__(".pushsection .rodata\n"                               \
-		".global " #symbol ", " #symbol "_end\n" #symbol ":\n" \
-		".incbin \"" file "\"\n" #symbol "_end:\n"             \
-		".byte 0\n"                                            \
+#define EMBED(symbol, file)                                                          \
+	__asm__(".pushsection .rodata\n"                                             \
+		".balign 8\n"                                                        \
+		".global " #symbol ", " #symbol "_size\n" #symbol ":\n"              \
+		".incbin \"" file "\"\n"                                             \
+		".Lend_" #symbol ":\n"                                               \
+		".balign 8\n" #symbol "_size: .quad .Lend_" #symbol "-" #symbol "\n" \
 		".popsection\n")
 
 EMBED(report_page_html, "cli/report_page.html");

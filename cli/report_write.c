@@ -206,9 +206,9 @@ static bool put_part(struct report *r, struct report_bytes *b, const char *name,
 	if (len == 5 && !memcmp(name, "title", 5))
 		put_html(b, r->trace);
 	else if (len == 3 && !memcmp(name, "css", 3))
-		bytes_add(b, report_page_css, (size_t)(report_page_css_end - report_page_css));
+		bytes_add(b, report_page_css, report_page_css_size);
 	else if (len == 6 && !memcmp(name, "script", 6))
-		bytes_add(b, report_page_js, (size_t)(report_page_js_end - report_page_js));
+		bytes_add(b, report_page_js, report_page_js_size);
 	else if (len == 4 && !memcmp(name, "meta", 4))
 		return put_meta(r, b);
 	else if (len == 6 && !memcmp(name, "stream", 6))
@@ -218,7 +218,7 @@ static bool put_part(struct report *r, struct report_bytes *b, const char *name,
 
 static bool put_page(struct report *r, struct report_bytes *b)
 {
-	const char *at = report_page_html, *end = report_page_html_end;
+	const char *at = report_page_html, *end = report_page_html + report_page_html_size;
 
 	while (at < end) {
 		const char *open = memmem(at, (size_t)(end - at), "@@", 2);

@@ -30,11 +30,11 @@ static int make_place(void **state)
 {
 	struct place *p = calloc(1, sizeof(*p));
 
+	*state = p;
 	snprintf(p->dir, sizeof(p->dir), "/tmp/triptych-report-XXXXXX");
 	if (!mkdtemp(p->dir))
 		return -1;
 	snprintf(p->path, sizeof(p->path), "%s/report.html", p->dir);
-	*state = p;
 	return 0;
 }
 
@@ -183,7 +183,6 @@ static void decoder_init(struct decoder *d, const char *file)
 
 	memset(d, 0, sizeof(*d));
 	d->s = find_stream(file);
-	d->nodes = calloc(MAX_NODES, sizeof(*d->nodes));
 	assert_non_null(at);
 	at += strlen("\"patterns\":[");
 	strings = strstr(at, "\"strings\":[");
@@ -207,6 +206,7 @@ static void decoder_init(struct decoder *d, const char *file)
 		if (!at)
 			break;
 	}
+	d->nodes = calloc(MAX_NODES, sizeof(*d->nodes));
 }
 
 static void decoder_free(struct decoder *d)
@@ -631,7 +631,7 @@ static void assert_well_formed(const char *html)
 	struct {
 		const char *name;
 		size_t len;
-	} open[64];
+	} open[64] = {0};
 	size_t depth = 0, len;
 	const char *at = html;
 
