@@ -176,16 +176,18 @@ $(PARTS): $(CORE_OBJ) $(POSIX_OBJ) $(MODULE_OBJ) $(OTHER_OBJ)
 	$(call say,AR )
 	$(Q)$(AR) rcs $@ $^
 
-# One object in which only tpt_* can be seen from outside.
+# One object in which only names of one pattern can be seen from outside.
 define seal
 $(call say,LD )
-$(Q)$(LD) -r -o $@ $(1)
-$(Q)$(OBJCOPY) --wildcard --keep-global-symbol='tpt_*' $@
+$(Q)$(LD) -r -o $@ $(2)
+$(Q)$(OBJCOPY) --wildcard --keep-global-symbol='$(1)' $@
 endef
 $(BUILD)/triptych-core.o: $(CORE_OBJ)
-	$(call seal,$^)
+	$(call seal,tpt_*,$^)
 $(BUILD)/triptych-posix.o: $(POSIX_OBJ)
-	$(call seal,$^)
+	$(call seal,tpt_*,$^)
+$(BUILD)/tdxmodule.o: $(MODULE_OBJ)
+	$(call seal,tdx_module_*,$^)
 $(LIB_A): $(BUILD)/triptych-core.o $(BUILD)/triptych-posix.o
 	@rm -f $@
 	$(call say,AR )
@@ -199,7 +201,7 @@ $(LIB_SO): $(CORE_PIC) $(POSIX_PIC) $(BUILD)/exports
 	$(Q)$(CC) $(ALL_CF) -shared -Wl,-soname,libtriptych.so.$(SOVERSION) -Wl,-z,defs -Wl,-Bsymbolic \
 		-Wl,--version-script=$(BUILD)/exports $(CORE_PIC) $(POSIX_PIC) $(POSIX_LIB) -o $@
 
-$(BUILD)/libtdxmodule.a: $(MODULE_OBJ)
+$(BUILD)/libtdxmodule.a: $(BUILD)/tdxmodule.o
 	@rm -f $@
 	$(call say,AR )
 	$(Q)$(AR) rcs $@ $^
@@ -222,23 +224,28 @@ $(BUILD)/examples/%: $(BUILD)/host/examples/%.o $(LIB_A)
 D_BIN := $(DESTDIR)$(PREFIX)/bin
 D_LIB := $(DESTDIR)$(PREFIX)/lib
 D_INC := $(DESTDIR)$(PREFIX)/include/triptych
+D_TDX := $(DESTDIR)$(PREFIX)/include/tdx
 
 install: all                                       ## into DESTDIR/PREFIX
-	install -d $(D_BIN) $(D_LIB)/pkgconfig $(D_INC)
+	install -d $(D_BIN) $(D_LIB)/pkgconfig $(D_INC) $(D_TDX)/module
 	install -m 755 $(TRIPTYCH) $(D_BIN)/triptych
 	install -m 644 $(LIB_A) $(D_LIB)/libtriptych.a
 	install -m 755 $(LIB_SO) $(D_LIB)/libtriptych.so.$(VERSION)
 	ln -sf libtriptych.so.$(VERSION) $(D_LIB)/libtriptych.so.$(SOVERSION)
 	ln -sf libtriptych.so.$(SOVERSION) $(D_LIB)/libtriptych.so
 	install -m 644 $(HEADERS) $(D_INC)
+	install -m 644 $(MODULE_A) $(D_LIB)/libtdxmodule.a
+	install -m 644 tdx/port.h tdx/seamcall.h $(D_TDX)
+	install -m 644 tdx/module/module.h $(D_TDX)/module
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' triptych.pc.in \
 		> $(D_LIB)/pkgconfig/triptych.pc
 	chmod 644 $(D_LIB)/pkgconfig/triptych.pc
 
 uninstall:                                         ## from DESTDIR/PREFIX
 	rm -f $(D_BIN)/triptych $(D_LIB)/libtriptych.a $(D_LIB)/libtriptych.so* \
-		$(D_LIB)/pkgconfig/triptych.pc $(addprefix $(D_INC)/,$(notdir $(HEADERS)))
-	-rmdir $(D_INC)
+		$(D_LIB)/pkgconfig/triptych.pc $(addprefix $(D_INC)/,$(notdir $(HEADERS))) \
+		$(D_LIB)/libtdxmodule.a $(D_TDX)/port.h $(D_TDX)/seamcall.h $(D_TDX)/module/module.h
+	-rmdir $(D_INC) $(D_TDX)/module $(D_TDX)
 
 -include $(patsubst %.o,%.d,$(CORE_OBJ) $(CORE_PIC) $(POSIX_OBJ) $(POSIX_PIC) $(MODULE_OBJ) \
 	$(OTHER_OBJ) $(MAIN_OBJ) $(TEST_OBJ) $(EXAMPLE_OBJ))

@@ -31,6 +31,10 @@ complain "names in libtriptych.a that are not tpt_*" "$($NM -g --defined-only "$
 complain "names in libtriptych.so that are not tpt_*" "$($NM -D --defined-only "$BUILD/libtriptych.so" |
 	awk '$3 !~ /^(tpt_|TRIPTYCH_)/ { print $3 }')"
 
+complain "names in libtdxmodule.a that are not tdx_module_*" \
+	"$($NM -g --defined-only "$BUILD/libtdxmodule.a" |
+		awk 'NF == 3 && $3 !~ /^tdx_module_/ { print $3 }')"
+
 # Both libraries offer the same.
 complain "names in only one of libtriptych.a and libtriptych.so" "$(comm -3 \
 	<($NM -g --defined-only "$BUILD/libtriptych.a" | awk 'NF == 3 { print $3 }' | sort) \
