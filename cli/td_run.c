@@ -13,9 +13,9 @@
 
 /* Length of an instruction of the guest: any that moves RIP. */
 #define INSTRUCTION_BYTES 4
-/* Tries to enter, or to get one fault through, before the host gives up. */
+/* Tries to enter, or to get one private fault through, before the host gives up. */
 #define ENTER_TRIES 100000
-#define FAULT_TRIES 1000
+#define FAULT_TRIES 10000000
 
 #define EPT_RWX		7ull
 #define EPT_SUPPRESS_VE (1ull << 63)
@@ -142,29 +142,39 @@ static int try_fault(struct tpt_vcpu *vcpu, struct tpt_fault *fault)
 
 /*
  * A private fault is tried again here rather than by the guest: the module takes a guest that
- * faults again and again at one instruction for one that is being stepped.
+ * faults again and again at one instruction for one that is being stepped, and doesn't let it in
+ * until the page is accepted, which only the guest itself could do.
  */
+static int fault_until(struct simtd *td, unsigned int n, const struct tpt_fault *fault,
+		       bool patient)
+{
+	struct tpt_fault f = *fault;
+	uint64_t retries = 0;
+	int ret;
+
+	while ((ret = try_fault(sim_vcpu(td->sim, n), &f)) == TPT_RET_PF_RETRY) {
+		td->lps[n].stats.retries++;
+		if (!patient)
+			return 0;
+		if (++retries == FAULT_TRIES)
+			return -EBUSY;
+		sched_yield();
+		f = *fault;
+	}
+	return ret;
+}
+
 static int handle_violation(struct simtd *td, unsigned int n, const struct tdx_regs *exit)
 {
-	struct tpt_fault fault, again;
+	bool shared = exit->r8 & td->shared;
+	struct tpt_fault fault;
 	int ret = tdx_exit_fault(td->tdx, exit, &fault);
-	uint64_t retries = 0;
 
-	if (ret)
-		return ret;
-	for (again = fault;; fault = again) {
-		ret = try_fault(sim_vcpu(td->sim, n), &fault);
-		if (ret != TPT_RET_PF_RETRY)
-			break;
-		retries++;
-		if (exit->r8 & td->shared || retries == FAULT_TRIES)
-			break;
-		sched_yield();
-	}
-	td->lps[n].stats.retries += retries;
+	if (!ret)
+		ret = fault_until(td, n, &fault, !shared);
 	/* MMIO: the entry is there now, and the guest gets its #VE when it tries again. */
 	if (ret == TPT_RET_PF_EMULATE)
-		return exit->r8 & td->shared ? 0 : -EFAULT;
+		return shared ? 0 : -EFAULT;
 	return ret < 0 ? ret : 0;
 }
 
@@ -276,8 +286,9 @@ static enum tdx_enter try_enter(struct simtd *td, unsigned int n, tpt_hpa root,
 }
 
 /*
- * One try to be inside the TD with lp->lock held. 0: so it is. -EAGAIN: not yet. Other errors: it
- * never will be. The lock is not held after an error.
+ * One try to be inside the TD with lp->lock held. 0: so it is. -EAGAIN: not yet, because of the
+ * library or its callers, who will have done; -EBUSY: because of the module. Other errors: it never
+ * will be. The lock is not held after an error.
  */
 static int enter_once(struct simtd *td, unsigned int n)
 {
@@ -293,29 +304,30 @@ static int enter_once(struct simtd *td, unsigned int n)
 	pthread_mutex_lock(&lp->lock);
 	if (lp->inside)
 		return 0;
-	err = -EAGAIN;
-	if (!atomic_load(&td->held) && atomic_load(&td->roots_gone) == roots_gone) {
-		what = try_enter(td, n, roots.direct, &regs, &err);
-		if (what == TDX_ENTER_GUEST)
-			return err;
-		err = what == TDX_ENTER_BUSY || what == TDX_ENTER_EXIT ? -EAGAIN : -EIO;
-	} else {
-		what = TDX_ENTER_BUSY;
+	if (atomic_load(&td->held) || atomic_load(&td->roots_gone) != roots_gone) {
+		pthread_mutex_unlock(&lp->lock);
+		return -EAGAIN;
 	}
+	what = try_enter(td, n, roots.direct, &regs, &err);
+	if (what == TDX_ENTER_GUEST && !err)
+		return 0;
 	pthread_mutex_unlock(&lp->lock);
 	if (what == TDX_ENTER_EXIT)
 		err = handle_exit(td, n, &regs);
-	return err ? err : -EAGAIN;
+	else if (what != TDX_ENTER_BUSY)
+		err = -EIO;
+	return err ? err : -EBUSY;
 }
 
 /* Inside the TD with lp->lock held, or an error and no lock. */
 static int enter(struct simtd *td, unsigned int n)
 {
-	for (unsigned int i = 0; i < ENTER_TRIES; i++) {
+	for (unsigned int busy = 0; busy < ENTER_TRIES;) {
 		int err = enter_once(td, n);
 
-		if (err != -EAGAIN)
+		if (err != -EAGAIN && err != -EBUSY)
 			return err;
+		busy += err == -EBUSY;
 		sched_yield();
 	}
 	return -EBUSY;
