@@ -283,7 +283,8 @@ static int load(struct sim *sim, unsigned int vcpu)
 		return err;
 	if (sim->config.vm.format == TPT_FORMAT_EPT) {
 		root.kind = MACHINE_ROOT_EPT;
-		root.pointer = machine_eptp(roots.direct.a, roots.levels, true);
+		root.pointer = machine_eptp(roots.direct.a, roots.levels,
+					    !(sim->config.vm.flags & TPT_VM_NO_AD));
 		err = machine_cpu_load(c->cpu, &root);
 	} else {
 		root.kind = MACHINE_ROOT_NPT;

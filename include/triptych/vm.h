@@ -44,6 +44,9 @@ struct tpt_vcpu;
 /* EPT: the processor logs writes by itself; D is cleared instead of W, and tpt_vcpu_pml() is told.
  */
 #define TPT_VM_PML (1u << 8)
+/* EPT without accessed and dirty flags (EPTP bit 6 clear: roots are loaded so): what is written is
+ * told by W alone. Not with PML. */
+#define TPT_VM_NO_AD (1u << 9)
 
 /* How a VM is made. */
 struct tpt_vm_config {

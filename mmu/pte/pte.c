@@ -41,13 +41,14 @@ static void init_ept(struct pte_format *f, const struct pte_options *o)
 {
 	uint64_t present = EPT_SUPPRESS_VE | PTE_MMU_PRESENT | EPT_R | EPT_X;
 
-	f->table = present | EPT_W | EPT_A;
+	/* SDM "Accessed and Dirty Flags for EPT": ignored while EPTP bit 6 is clear. */
+	f->accessed = o->no_ad ? 0 : EPT_A;
+	f->dirty = o->no_ad ? 0 : EPT_D;
+	f->table = present | EPT_W | f->accessed;
 	f->leaf = present;
-	f->writable = EPT_W | EPT_D | EPT_HOST_WRITABLE | EPT_MMU_WRITABLE;
+	f->writable = EPT_W | f->dirty | EPT_HOST_WRITABLE | EPT_MMU_WRITABLE;
 	f->write = EPT_W;
 	f->exec = EPT_X;
-	f->accessed = EPT_A;
-	f->dirty = EPT_D;
 	f->host_writable = EPT_HOST_WRITABLE;
 	f->mmu_writable = EPT_MMU_WRITABLE;
 	f->memtype_wb = EPT_MEMTYPE(MEMTYPE_WB);

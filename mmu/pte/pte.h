@@ -47,7 +47,7 @@ struct pte_format {
 	uint64_t leaf;	   /* a readable, executable leaf, but for address, A, memory type, PS */
 	uint64_t writable; /* what a writable leaf has more: W, D and our two marks */
 	uint64_t write;	   /* hardware's W */
-	uint64_t accessed, dirty;
+	uint64_t accessed, dirty; /* hardware's A and D, 0 where it keeps none */
 	uint64_t host_writable, mmu_writable;
 	uint64_t exec;		  /* hardware's X, or 0 where execution is the default */
 	uint64_t nx;		  /* hardware's NX, or 0 */
@@ -65,6 +65,7 @@ struct pte_options {
 	uint32_t maxphyaddr; /* host's, 32 .. 52 */
 	bool td;	     /* MMIO entries must let the guest have its #VE */
 	bool no_mmio_caching;
+	bool no_ad; /* EPT: the processor keeps no A and D; the format has neither */
 };
 
 void pte_format_init(struct pte_format *f, enum tpt_format format, const struct pte_options *o);

@@ -38,10 +38,12 @@ static int config_check(const struct tpt_vm_config *c)
 {
 	const struct rule rules[] = {
 		{c->format != TPT_FORMAT_EPT && c->format != TPT_FORMAT_NPT, "format: EPT or NPT"},
-		{c->flags >> 9, "flags: unknown bits"},
+		{c->flags >> 10, "flags: unknown bits"},
 		{(c->flags & TPT_VM_DIRTY_INITIALLY_SET) && !(c->flags & TPT_VM_DIRTY_MANUAL),
 		 "DIRTY_INITIALLY_SET: needs DIRTY_MANUAL"},
 		{(c->flags & TPT_VM_PML) && c->format != TPT_FORMAT_EPT, "PML: needs EPT"},
+		{(c->flags & TPT_VM_NO_AD) && c->format != TPT_FORMAT_EPT, "NO_AD: needs EPT"},
+		{(c->flags & TPT_VM_NO_AD) && (c->flags & TPT_VM_PML), "NO_AD: not with PML"},
 		{c->levels != 4 && c->levels != 5, "levels: 4 or 5"},
 		{c->maxphyaddr < 32 || c->maxphyaddr > 52, "maxphyaddr: 32 to 52"},
 		{c->guest_maxphyaddr < 32 || c->guest_maxphyaddr > 52,
@@ -88,6 +90,7 @@ static void init_trees(struct tpt_vm *vm, const struct tpt_vm_config *c)
 		.maxphyaddr = c->maxphyaddr,
 		.td = c->external,
 		.no_mmio_caching = c->flags & TPT_VM_NO_MMIO_CACHING,
+		.no_ad = c->flags & TPT_VM_NO_AD,
 	};
 
 	trees_init(t, &vm->base);
