@@ -45,8 +45,11 @@ struct tpt_vm_stats {
 	uint64_t remote_tlb_flush;    /* flushes asked of the platform */
 	uint64_t flush[TPT_FLUSH_NR]; /* the same, by reason */
 	uint64_t kick[TPT_KICK_NR];
-	uint64_t hold;		/* times that vCPUs were held out of guest mode */
-	uint64_t exclusive;	/* exclusive sections */
+	uint64_t hold;	    /* times that vCPUs were held out of guest mode */
+	uint64_t exclusive; /* exclusive sections */
+	/* Most entries that a range operation looked at before it gave way: alone, and beside
+	 * faults. Audits and listings are not asked. */
+	uint64_t longest_exclusive, longest_shared;
 	uint64_t invalidations; /* begin calls */
 	uint64_t zap_all_fast;
 	uint64_t table_pages_live;     /* allocated and not yet freed, caches included */

@@ -86,6 +86,7 @@ struct actor {
 	/* What a fault asks for a page in the gap between its sections: stays alive until NULL. */
 	_Atomic(const void *) asking;
 	struct page_cache tables, external;
+	uint64_t looked; /* entries that walks looked at since it holds what it holds */
 	_Atomic int64_t count[COUNT_NR];
 };
 
@@ -106,8 +107,10 @@ struct vm_base {
 	_Alignas(CACHE_LINE) struct actor *actors;
 	bool in_exclusive;
 	uint64_t nr_exclusive;
-	struct actor self;		/* the VM as an actor */
-	_Atomic int64_t pages_deferred; /* table pages waiting for a grace period */
+	uint64_t longest_exclusive;	 /* most entries looked at in one exclusive section */
+	_Atomic uint64_t longest_shared; /* the same of one shared section of a walk */
+	struct actor self;		 /* the VM as an actor */
+	_Atomic int64_t pages_deferred;	 /* table pages waiting for a grace period */
 	char report[REPORT_SIZE];
 };
 
@@ -125,6 +128,15 @@ void section_leave(struct actor *actor);
 /* Enters the exclusive section: waits for the platform's lock and for all actors. */
 void section_exclusive_begin(struct vm_base *base);
 void section_exclusive_end(struct vm_base *base);
+
+/* A walk of @actor looked at @n more entries. */
+static inline void hold_looked(struct actor *actor, uint64_t n)
+{
+	actor->looked += n;
+}
+/* A walk's shared section begins, or ends: how long was it held? Faults aren't asked. */
+void hold_begin(struct actor *actor);
+void hold_end(struct actor *actor);
 
 static inline bool vm_is_dead(const struct vm_base *base)
 {

@@ -70,13 +70,32 @@ void section_exclusive_begin(struct vm_base *base)
 	}
 	base->in_exclusive = true;
 	base->nr_exclusive++;
+	base->self.looked = 0;
 }
 
 void section_exclusive_end(struct vm_base *base)
 {
+	if (base->self.looked > base->longest_exclusive)
+		base->longest_exclusive = base->self.looked;
 	base->in_exclusive = false;
 	atomic_store_explicit(&base->exclusive, 0, memory_order_release);
 	base->platform->unlock(base->platform_ctx);
+}
+
+void hold_begin(struct actor *actor)
+{
+	actor->looked = 0;
+}
+
+void hold_end(struct actor *actor)
+{
+	_Atomic uint64_t *longest = &actor->base->longest_shared;
+	uint64_t old = atomic_load_explicit(longest, memory_order_relaxed);
+
+	while (actor->looked > old &&
+	       !atomic_compare_exchange_weak_explicit(longest, &old, actor->looked,
+						      memory_order_relaxed, memory_order_relaxed))
+		;
 }
 
 int64_t count_sum(const struct vm_base *base, unsigned int counter)

@@ -21,6 +21,7 @@ static int block_leaves(struct fault_env *env, struct zap *zap, tpt_gfn *end, un
 	*nr = 0;
 	*end = zap->range.end;
 	for_each_tree_entry (&it, env->trees, TREE_MIRROR, zap->pos, zap->range.end, TPT_LEVEL_4K) {
+		hold_looked(&env->base->self, 1);
 		if (*nr == chunk || (seen++ >= ZAP_DIRECT_CHUNK && it.gfn > start)) {
 			*end = it.gfn;
 			return 0;
@@ -68,6 +69,7 @@ static int remove_blocked(struct fault_env *env, struct zap *zap, tpt_gfn end)
 	int ret = 0, err;
 
 	for_each_tree_entry (&it, env->trees, TREE_MIRROR, zap->pos, end, TPT_LEVEL_4K) {
+		hold_looked(&env->base->self, 1);
 		if (iter_kind(&it) != PTE_BLOCKED)
 			continue;
 		err = tree_transition(&env->base->self, &it, pte_empty(), TREE_EXCLUSIVE);
@@ -131,6 +133,7 @@ static void teardown_level(struct fault_env *env, unsigned int level)
 	for_each_tree_entry (&it, env->trees, TREE_MIRROR, 0, end, level) {
 		enum pte_kind kind = iter_kind(&it);
 
+		hold_looked(self, 1);
 		if (it.level != level)
 			continue;
 		if (kind == PTE_TABLE)

@@ -17,6 +17,7 @@ int range_split_chunk(struct fault_env *env, struct actor *actor, struct range_r
 	int err;
 
 	for_each_tree_entry (&it, env->trees, op->tree, op->pos, op->range.end, op->level + 1) {
+		hold_looked(actor, 1);
 		if (seen++ >= RANGE_SWEEP_CHUNK && it.gfn > start) {
 			op->pos = it.gfn;
 			return 1;
@@ -84,6 +85,7 @@ int range_recover_chunk(struct fault_env *env, struct actor *actor, struct range
 	for_each_tree_entry (&it, env->trees, op->tree, op->pos, op->range.end, TPT_LEVEL_2M) {
 		const struct memslot *slot;
 
+		hold_looked(actor, 1);
 		if (seen++ >= RANGE_SWEEP_CHUNK && it.gfn > start) {
 			op->pos = it.gfn;
 			return 1;

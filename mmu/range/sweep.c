@@ -41,6 +41,7 @@ int range_sweep_chunk(struct fault_env *env, struct actor *actor, struct range_s
 		unsigned int nr = 1;
 
 		if (seen >= RANGE_SWEEP_CHUNK && it.gfn > start) {
+			hold_looked(actor, seen);
 			op->pos = it.gfn;
 			return 1;
 		}
@@ -55,6 +56,7 @@ int range_sweep_chunk(struct fault_env *env, struct actor *actor, struct range_s
 		iter_skip(&it, nr - 1);
 		seen += nr;
 	}
+	hold_looked(actor, seen);
 	op->pos = op->range.end;
 	return 0;
 }

@@ -56,6 +56,7 @@ static int zap_direct_chunk(struct fault_env *env, struct zap *zap)
 		gone.end = it.gfn + tpt_level_pages(it.level);
 	}
 	zap->pos = more ? it.gfn : zap->range.end;
+	hold_looked(actor, seen);
 	if (gone.start < gone.end)
 		vm_flush(actor, &(struct tpt_flush){.reason = rules[zap->reason].flush,
 						    .as_id = tree_as_id(zap->tree),

@@ -54,6 +54,8 @@ void tpt_vm_get_stats(struct tpt_vm *vm, struct tpt_vm_stats *stats)
 			 !!t->root[TREE_MIRROR],
 		.hold = (uint64_t)trees_count(t, COUNT_HOLD),
 		.exclusive = vm->base.nr_exclusive,
+		.longest_exclusive = vm->base.longest_exclusive,
+		.longest_shared = atomic_load(&vm->base.longest_shared),
 		.invalidations = vm->nr_invalidations,
 		.zap_all_fast = vm->nr_zap_all_fast,
 		.table_pages_live = (uint64_t)trees_count(t, COUNT_PAGES_LIVE),

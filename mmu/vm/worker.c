@@ -35,9 +35,11 @@ void worker_enter(struct actor *worker)
 
 	while (!section_enter(worker))
 		base->platform->relax(base->platform_ctx);
+	hold_begin(worker);
 }
 
 void worker_leave(struct actor *worker)
 {
+	hold_end(worker);
 	section_leave(worker);
 }
