@@ -18,6 +18,15 @@
 #define MIB (1024 * KIB)
 #define GIB (1024 * MIB)
 
+/* For threads of a test's own, where cmocka can't fail one test alone. */
+#define must(condition)                                                                         \
+	do {                                                                                    \
+		if (!(condition)) {                                                             \
+			fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition); \
+			abort();                                                                \
+		}                                                                               \
+	} while (0)
+
 #define HOST_VCPUS	4
 #define HOST_FLUSHES	256
 #define HOST_SHARED_BIT 47
@@ -85,8 +94,11 @@ static inline void host_mark_dirty(void *ctx, tpt_pfn pfn, enum tpt_level level)
 	atomic_fetch_add(&h->dirtied, 1);
 }
 
-static const struct tpt_backing_ops host_backing = {sizeof(host_backing), host_lookup,
-						    host_mark_dirty};
+static const struct tpt_backing_ops host_backing = {
+	.size = sizeof(host_backing),
+	.lookup = host_lookup,
+	.mark_dirty = host_mark_dirty,
+};
 
 static inline int host_get_page(void *ctx, uint64_t index, tpt_pfn *pfn, enum tpt_level *level)
 {
@@ -109,7 +121,11 @@ static inline void host_free_range(void *ctx, uint64_t start, uint64_t end)
 	atomic_fetch_add(&h->gmem_freed, end - start);
 }
 
-static const struct tpt_gmem_ops host_gmem = {sizeof(host_gmem), host_get_page, host_free_range};
+static const struct tpt_gmem_ops host_gmem = {
+	.size = sizeof(host_gmem),
+	.get_page = host_get_page,
+	.free_range = host_free_range,
+};
 
 /* ---- hooks ---- */
 
