@@ -155,31 +155,41 @@ static bool walk_read(struct walker *w, struct visit *v)
 	return true;
 }
 
+enum marked {
+	MARKED,	     /* the flags are set, or were already */
+	MARK_LOST,   /* the entry has changed: read it again */
+	MARK_NO_LOG, /* the page-modification log is full: nothing was set */
+};
+
 /*
  * Set A, and D in a leaf that is written, in the very entry that was read: if it has changed since,
- * the update is not made and false is returned. So an entry taken away is never brought back.
+ * the update is not made. So an entry taken away is never brought back.
  */
-static bool walk_mark(struct walker *w, struct visit *v)
+static enum marked walk_mark(struct walker *w, struct visit *v)
 {
 	const struct format *format = w->space->format;
 	struct machine_counters *counters = &w->cpu->counters;
 	uint64_t want = v->entry | format->accessed, seen = v->entry;
 
 	if (!w->space->ad)
-		return true;
+		return MARKED;
 	if (v->d.kind == MACHINE_ENTRY_LEAF && w->need & RIGHT_W)
 		want |= format->dirty;
 	if (want == v->entry)
-		return true;
+		return MARKED;
+	if (pml_is_full(w->cpu, w->space))
+		return MARK_NO_LOG;
 	if (!__atomic_compare_exchange_n(v->ptr, &seen, want, false, __ATOMIC_SEQ_CST,
 					 __ATOMIC_SEQ_CST)) {
 		counters->ad_races++;
-		return false;
+		return MARK_LOST;
 	}
 	counters->accessed_set += !!(~v->entry & want & format->accessed);
 	counters->dirty_set += !!(~v->entry & want & format->dirty);
+	if (~v->entry & want & format->dirty)
+		pml_log(w->cpu, w->space, w->gpa);
 	v->entry = want;
-	return true;
+	return MARKED;
 }
 
 static void walk_cache(struct walker *w, const struct visit *v, struct machine_result *out)
@@ -206,6 +216,7 @@ static bool walk_step(struct walker *w, struct machine_result *out)
 {
 	struct visit v;
 	unsigned int rights;
+	enum marked marked;
 	bool leaf;
 
 	do {
@@ -223,7 +234,12 @@ static bool walk_step(struct walker *w, struct machine_result *out)
 						v.d.kind, rights, out);
 			return true;
 		}
-	} while (!walk_mark(w, &v));
+		marked = walk_mark(w, &v);
+	} while (marked == MARK_LOST);
+	if (marked == MARK_NO_LOG) {
+		out->outcome = MACHINE_PML_FULL;
+		return true;
+	}
 	out->entry = v.entry;
 	w->rights = rights;
 	w->path_at = v.read_at < w->path_at ? v.read_at : w->path_at;

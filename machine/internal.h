@@ -180,6 +180,20 @@ int npt_space(const struct machine *machine, const struct machine_root *root, st
 /* The same for either kind. */
 int root_space(const struct machine *machine, const struct machine_root *root, struct space *space);
 
+/* ---- pml.c ---------------------------------------------------------------------------------- */
+
+/* One LP's page-modification log. */
+struct pml {
+	bool on;
+	uint16_t index; /* next entry to write: 511 downwards; above it: full */
+	uint64_t gpa[MACHINE_PML_ENTRIES];
+};
+
+/* Must an access that sets A or D in a table of @space exit instead? Under cpu->lock. */
+bool pml_is_full(const struct machine_cpu *cpu, const struct space *space);
+/* An access to @gpa set D in a leaf of @space. Not if pml_is_full(). Under cpu->lock. */
+void pml_log(struct machine_cpu *cpu, const struct space *space, uint64_t gpa);
+
 /* ---- machine.c, cpu.c, judge.c -------------------------------------------------------------- */
 
 struct machine_cpu {
@@ -190,6 +204,7 @@ struct machine_cpu {
 	struct space space; /* of an EPT or NPT root */
 	uint64_t loaded_at; /* clock of machine_cpu_load() */
 	struct tlb tlb;
+	struct pml pml;
 	struct machine_counters counters;
 	_Atomic uint64_t stay; /* odd: in guest mode; a new number for each stay */
 	_Atomic bool kick;     /* leave at the next access */

@@ -63,7 +63,8 @@ static int cpus_init(struct machine *machine)
 	if (!machine->cpus)
 		return -ENOMEM;
 	for (unsigned int i = 0; i < nr; i++)
-		machine->cpus[i] = (struct machine_cpu){.machine = machine, .id = i};
+		machine->cpus[i] = (struct machine_cpu){
+			.machine = machine, .id = i, .pml = {.index = MACHINE_PML_ENTRIES - 1}};
 	for (unsigned int i = 0; i < nr; i++) {
 		pthread_mutex_init(&machine->cpus[i].lock, NULL);
 		if (tlb_init(&machine->cpus[i].tlb, &machine->config, i))

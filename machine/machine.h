@@ -175,7 +175,10 @@ enum machine_outcome {
 	 * caller's).
 	 */
 	MACHINE_BAD_GPA,
-	MACHINE_NO_ROOT,   /* nothing loaded, or in no TD */
+	MACHINE_NO_ROOT, /* nothing loaded, or in no TD */
+	/* VM exit 62: A or D had to be set and the page-modification log is full; neither was set.
+	 */
+	MACHINE_PML_FULL,
 	MACHINE_NO_MEMORY, /* a table, or the bytes of machine_read/write, are not in memory;
 			      reported */
 	MACHINE_KICKED, /* machine_kick() took the LP out of guest mode: handle requests, re-enter
@@ -219,6 +222,24 @@ int machine_read(struct machine_cpu *cpu, uint64_t gpa, void *buf, size_t len,
 		 struct machine_result *out);
 int machine_write(struct machine_cpu *cpu, uint64_t gpa, const void *buf, size_t len,
 		  struct machine_result *out);
+
+/* ---- page-modification log (pml.c) ---------------------------------------------------------- */
+
+#define MACHINE_PML_ENTRIES 512
+
+/*
+ * An LP's log, SDM "Page-Modification Logging": while it is on, each access that sets D in an EPT
+ * leaf writes its GPA, 4 KiB aligned, to entry `index`, which then counts down; it wraps to 0xffff
+ * after 0, and from then on an access that would have to set A or D is MACHINE_PML_FULL. Of no
+ * effect for NPT, for EPT without A/D flags and in a TD. What was logged stays until it is drained,
+ * whether the log is on or off.
+ */
+void machine_cpu_set_pml(struct machine_cpu *cpu, bool on);
+/* The PML index as the guest-state field has it: 511 = empty, 0xffff = full. */
+uint16_t machine_cpu_pml_index(struct machine_cpu *cpu);
+/* Copies what was logged to @gpas, oldest first, and sets the index back to 511. Any thread.
+ * Returns the number of GPAs. */
+unsigned int machine_cpu_drain_pml(struct machine_cpu *cpu, uint64_t gpas[MACHINE_PML_ENTRIES]);
 
 /* ---- a walk to look at ---------------------------------------------------------------------- */
 
@@ -353,7 +374,8 @@ struct machine_counters {
 	uint64_t faults[MACHINE_KICKED + 1]; /* by outcome; [MACHINE_OK] stays 0 */
 	uint64_t accessed_set;		     /* A flags set in tables */
 	uint64_t dirty_set;
-	uint64_t ad_races; /* compare-and-exchange lost, entry read again */
+	uint64_t pml_logged; /* GPAs written to page-modification logs */
+	uint64_t ad_races;   /* compare-and-exchange lost, entry read again */
 	uint64_t flushes[MACHINE_NR_FLUSH_REASONS];
 	uint64_t flushed; /* cache entries that they dropped */
 	uint64_t evictions;
