@@ -15,7 +15,13 @@
 /* Fillers: memslots at the top of the guest's addresses, where no guest has anything. */
 #define FILLER_ID  32000u
 #define FILLER_GPA ((1ull << GPA_BITS) - (64ull << 12))
-#define FILLER_MAX 8
+/* An MMIO entry holds 19 bits of the generation: no larger one can be recorded. */
+#define GENERATION_END (1ull << 19)
+
+struct removed {
+	uint64_t gfn;
+	uint32_t level, as_id;
+};
 
 struct direct {
 	struct replay *r;
@@ -24,6 +30,10 @@ struct direct {
 	int failed;		    /* something inside a lookup ended the replay */
 	uint64_t generation[2];	    /* of the memslots, as the library counts it */
 	unsigned int fillers;
+	/* Leaves that the notifier under way removed. */
+	bool in_host;
+	struct removed *removed;
+	size_t nr_removed, room_removed;
 };
 
 /* ---- what stands behind a page ---- */
@@ -56,6 +66,66 @@ static int lookup(void *ctx, const struct tpt_backing_query *q, struct tpt_backi
 
 static const struct tpt_backing_ops backing_ops = {.size = sizeof(backing_ops), .lookup = lookup};
 
+/* ---- host events ---- */
+
+/* The library's events, on their way to the observers: a notifier's removals are noted. */
+static void on_event(void *ctx, const struct tpt_event *e)
+{
+	struct direct *d = ctx;
+	enum trace_word was = trace_word_class(e->old_spte.w, e->level);
+
+	if (d->in_host && e->kind == TPT_EVENT_SPTE_CHANGED && was == TRACE_WORD_LEAF) {
+		struct removed *p = d->removed;
+
+		if (d->nr_removed == d->room_removed) {
+			d->room_removed = d->room_removed ? 2 * d->room_removed : 16;
+			p = realloc(p, d->room_removed * sizeof(*p));
+		}
+		if (p) {
+			p[d->nr_removed++] = (struct removed){e->gfn, e->level, e->as_id};
+			d->removed = p;
+		} else {
+			d->failed = replay_fail(d->r, -ENOMEM, "no memory");
+			d->room_removed = d->nr_removed;
+		}
+	}
+	replay_event(d->r, e);
+}
+
+/*
+ * No cached translation of what was removed may be used once the notifier returned. Tables stay,
+ * and so may what is cached of them where nothing was removed.
+ */
+static void promise(struct replay *r, uint64_t since)
+{
+	struct direct *d = r->vm;
+
+	for (size_t i = 0; i < d->nr_removed; i++) {
+		const struct removed *e = &d->removed[i];
+
+		machine_promise(sim_machine(r->sim), 1 + e->as_id, e->gfn << TPT_PAGE_SHIFT,
+				(e->gfn + tpt_level_pages(e->level)) << TPT_PAGE_SHIFT, since,
+				"memory taken back by the host");
+	}
+}
+
+static int direct_host(struct replay *r, uint64_t start, uint64_t end)
+{
+	struct direct *d = r->vm;
+	uint64_t since = machine_now(sim_machine(r->sim));
+	int removed;
+
+	/* A notifier's end may lie inside a page. */
+	start &= ~0xfffull;
+	end = (end + 0xfff) & ~0xfffull;
+	d->in_host = true;
+	d->nr_removed = 0;
+	removed = sim_invalidate(r->sim, start, end);
+	d->in_host = false;
+	promise(r, since);
+	return d->failed ? d->failed : removed;
+}
+
 /* ---- the VM ---- */
 
 static int start(struct replay *r, enum tpt_format format)
@@ -72,8 +142,8 @@ static int start(struct replay *r, enum tpt_format format)
 		       .max_private_level = TPT_LEVEL_4K,
 		       .backing = &backing_ops,
 		       .backing_ctx = d,
-		       .event = replay_event,
-		       .event_ctx = r},
+		       .event = on_event,
+		       .event_ctx = d},
 		.nr_vcpus = r->nr_vcpus,
 	};
 	char why[REPLAY_WHY_LEN];
@@ -101,7 +171,11 @@ static int start_ept(struct replay *r)
 
 static void direct_free(struct replay *r)
 {
-	free(r->vm);
+	struct direct *d = r->vm;
+
+	if (d)
+		free(d->removed);
+	free(d);
 	r->vm = NULL;
 }
 
@@ -147,7 +221,7 @@ static int make_up(struct replay *r, uint64_t target)
 	struct direct *d = r->vm;
 	int err = 0;
 
-	while (!err && d->generation[0] + 2 <= target) {
+	while (!err && target < GENERATION_END && d->generation[0] + 2 <= target) {
 		bool create = !d->fillers || d->generation[0] + 4 > target;
 		unsigned int n = create ? d->fillers : d->fillers - 1;
 		struct tpt_memory_region region = {
@@ -182,43 +256,6 @@ static int direct_zap_all(struct replay *r)
 	int err = sim_zap_all_fast(r->sim);
 
 	return err ? replay_fail(r, err, "zap-all: %s", strerror(-err)) : 0;
-}
-
-/* ---- host events ---- */
-
-/* What guest addresses show [start, end) of host-virtual memory: no cached translation of them may
- * be used once the notifier returned. */
-static void promise(struct replay *r, uint64_t start, uint64_t end, uint64_t since)
-{
-	const struct slot_table *t = replay_table(r);
-
-	for (uint32_t i = 0; t && i < t->nr_slots; i++) {
-		const struct slot_def *s = &t->slots[i];
-		uint64_t hva = replay_slot_hva(r, s), hva_end = hva + s->end - s->start;
-		uint64_t from = start > hva ? start : hva, to = end < hva_end ? end : hva_end;
-
-		if (from >= to)
-			continue;
-		for (uint32_t as_id = 0; as_id < 2; as_id++)
-			if (s->as_mask & 1u << as_id)
-				machine_promise(sim_machine(r->sim), 1 + as_id,
-						s->start + (from - hva), s->start + (to - hva),
-						since, "memory taken back by the host");
-	}
-}
-
-static int direct_host(struct replay *r, uint64_t start, uint64_t end)
-{
-	uint64_t since = machine_now(sim_machine(r->sim));
-	int removed;
-
-	/* A notifier's end may lie inside a page. */
-	start &= ~0xfffull;
-	end = (end + 0xfff) & ~0xfffull;
-	removed = sim_invalidate(r->sim, start, end);
-	if (removed >= 0)
-		promise(r, start, end, since);
-	return removed;
 }
 
 /* ---- faults ---- */

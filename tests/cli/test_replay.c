@@ -141,7 +141,7 @@ static struct temporary write_temporary(const void *bytes, size_t len)
 	return t;
 }
 
-/* Replays @text with the @len bytes at @at replaced by @with, under @slots. */
+/* Replays @text with the @len bytes at @at replaced by @with, under @slots (NULL: inferred). */
 static int replay_changed(const char *text, size_t at, size_t len, const char *with,
 			  const char *slots)
 {
@@ -156,7 +156,8 @@ static int replay_changed(const char *text, size_t at, size_t len, const char *w
 	memcpy(copy + at + added, text + at + len, total - at - len + 1);
 	t = write_temporary(copy, total - len + added);
 	free(copy);
-	ret = replay("%s --compare --slots %s", t.path, slots);
+	ret = slots ? replay("%s --compare --slots %s", t.path, slots)
+		    : replay("%s --compare", t.path);
 	unlink(t.path);
 	return ret;
 }
@@ -263,6 +264,36 @@ static void host_events_remove_what_they_removed(void **state)
 	assert_has(out, "they removed 10 entries (recorded: 10)");
 	assert_int_equal(replay(SMALL " --compare --slots " SMALL_SLOTS), CLI_OK);
 	assert_has(out, "they removed 4 entries (recorded: 4)");
+}
+
+static void a_host_event_that_hits_nothing_owes_no_flush(void **state)
+{
+	/* A page of RAM that is never mapped, in the middle of a table that is in use. */
+	static const char unmap[] =
+		"            vmm1-106     [000] .....     4.367000: kvm_unmap_hva_range: mmu "
+		"notifier unmap range: 0x00007f8c2cefe000 -- 0x00007f8c2ceff000\n";
+	size_t text_len;
+	char *text = read_text(SMALL, &text_len), *at = strstr(text, "gfn 210 level 1 old_spte 0 ");
+
+	(void)state;
+	assert_non_null(at);
+	at = strchr(at, '\n') + 1;
+	assert_int_equal(replay_changed(text, (size_t)(at - text), 0, unmap, SMALL_SLOTS), CLI_OK);
+	assert_has(out, "2 notifier ranges delivered; they removed 4 entries");
+	assert_has(out, "0 missing flushes");
+	free(text);
+}
+
+static void an_impossible_generation_is_not_chased(void **state)
+{
+	size_t text_len, len, at;
+	char *text = read_text(SMALL, &text_len);
+
+	(void)state;
+	at = find_number(text, "mark_mmio_spte", " gen ", &len);
+	assert_int_equal(replay_changed(text, at, len, "7ffffffffffffffe", NULL), CLI_DIFFERENT);
+	assert_has(out, "1 of 1 generations differ from the slots' history");
+	free(text);
 }
 
 static void generations_follow_the_slots(void **state)
@@ -549,6 +580,8 @@ int main(void)
 		cmocka_unit_test(rsvd_without_p_is_lenient_and_said),
 		cmocka_unit_test(dirty_logging_is_left_out_by_line),
 		cmocka_unit_test(host_events_remove_what_they_removed),
+		cmocka_unit_test(a_host_event_that_hits_nothing_owes_no_flush),
+		cmocka_unit_test(an_impossible_generation_is_not_chased),
 		cmocka_unit_test(generations_follow_the_slots),
 		cmocka_unit_test(ept_has_the_same_outcomes),
 		cmocka_unit_test(every_bit_of_a_word_counts),
