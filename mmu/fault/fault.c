@@ -158,8 +158,8 @@ static int ask_shared(const struct fault_env *env, struct decision *d, struct tp
 static int ask_backing(struct fault_vcpu *vcpu, struct tpt_fault *fault, struct decision *d,
 		       enum tpt_level *level)
 {
-	int err = fault->is_private ? ask_private(vcpu, d, fault, level)
-				    : ask_shared(vcpu->env, d, fault, level);
+	int err = d->gmem ? ask_private(vcpu, d, fault, level)
+			  : ask_shared(vcpu->env, d, fault, level);
 
 	switch (err) {
 	case 0:
@@ -296,6 +296,11 @@ int fault_handle(struct fault_vcpu *vcpu, struct tpt_fault *fault)
 	ret = understand(vcpu, fault);
 	if (ret)
 		return ret;
+	/* It may log one page. */
+	if (vcpu->ring && ring_is_full(vcpu->ring)) {
+		vcpu->exit.reason = TPT_EXIT_DIRTY_RING_FULL;
+		return -ERR_NOSPC;
+	}
 	/* Memory first, so that nothing can fail halfway for the want of it. */
 	ret = tables_topup(vcpu->env->trees, &vcpu->actor,
 			   fault->is_private && vcpu->env->has_mirror);
