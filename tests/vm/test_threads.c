@@ -12,7 +12,7 @@
 #define PAGE 4096ull
 
 #if defined(__SANITIZE_THREAD__)
-#define SLOWER 16
+#define SLOWER 8
 #elif defined(__SANITIZE_ADDRESS__)
 #define SLOWER 4
 #else
@@ -25,7 +25,7 @@ static _Atomic bool quiet;
 /* ---- an ordinary VM on the model processor ---- */
 
 #define ACCESSES (20000 / SLOWER)
-#define EVENTS	 (800 / SLOWER)
+#define EVENTS	 (600 / SLOWER)
 
 struct runner {
 	struct guest *g;
@@ -289,7 +289,7 @@ static void *run_td(void *ctx)
 		} while (ret == TPT_RET_PF_RETRY && time(NULL) < end);
 		if (ret == TPT_RET_PF_RETRY && !t->h->ext.busy_percent)
 			t->error = -EAGAIN;
-		if (ret == -EIO && tpt_vcpu_exit(t->h->vcpu[t->v])->reason == TPT_EXIT_NONE)
+		if (ret == -EIO && !tpt_vm_is_dead(t->h->vm))
 			break; /* the VM's end */
 		if (ret < 0 && ret != -EFAULT)
 			t->error = ret;
@@ -343,7 +343,7 @@ static void *run_td_upset(void *ctx)
 {
 	struct td_upsetter *u = ctx;
 
-	for (unsigned int i = 0; i < 1000 / SLOWER; i++) {
+	for (unsigned int i = 0; i < 240 / SLOWER; i++) {
 		td_upset(u->h, &u->random, u->slots);
 		sched_yield();
 	}
@@ -386,7 +386,7 @@ static void run_a_td(unsigned int nr, unsigned int busy, bool end_early)
 		assert_int_equal(t[i].error, 0);
 		fixed += t[i].outcome[TPT_RET_PF_FIXED];
 	}
-	assert_true(fixed > 500 / SLOWER);
+	assert_true(end_early || fixed > 500 / SLOWER);
 	if (!end_early) {
 		host_audit(h);
 		assert_int_equal(host_stats(h).mirror.pages_4k, h->ext.leaves);
