@@ -4,11 +4,14 @@
 #include "cli/sim.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 struct sim_cpu {
+	/* With a page-modification log: whoever has it keeps the vCPU out of guest and library. */
+	pthread_mutex_t lock;
 	struct machine_cpu *cpu;
 	struct tpt_vcpu *vcpu;
 	uint32_t as_id;
@@ -61,16 +64,56 @@ static void on_flush(void *ctx, struct tpt_vm *vm, const struct tpt_flush *flush
 			    flush->range.end << TPT_PAGE_SHIFT);
 }
 
+/* What the processor logged is the library's before the vCPU does anything else. Under its lock. */
+static void drain_pml(struct sim_cpu *c)
+{
+	uint64_t log[MACHINE_PML_ENTRIES];
+	tpt_gpa gpas[MACHINE_PML_ENTRIES];
+	unsigned int n = machine_cpu_drain_pml(c->cpu, log);
+
+	for (unsigned int i = 0; i < n; i++)
+		gpas[i].a = log[i];
+	if (n)
+		tpt_vcpu_pml(c->vcpu, gpas, n);
+}
+
+static bool has_pml(const struct sim *sim)
+{
+	return sim->config.vm.flags & TPT_VM_PML;
+}
+
+static void step_begin(struct sim *sim, struct sim_cpu *c)
+{
+	if (has_pml(sim))
+		pthread_mutex_lock(&c->lock);
+}
+
+static void step_end(struct sim *sim, struct sim_cpu *c)
+{
+	if (has_pml(sim))
+		pthread_mutex_unlock(&c->lock);
+}
+
+static void drain_all(struct sim *sim)
+{
+	for (unsigned int i = 0; i < sim->config.nr_vcpus; i++) {
+		step_begin(sim, &sim->cpu[i]);
+		drain_pml(&sim->cpu[i]);
+		step_end(sim, &sim->cpu[i]);
+	}
+}
+
 static void on_kick(void *ctx, struct tpt_vm *vm, enum tpt_kick_reason reason)
 {
 	struct sim *sim = ctx;
 
 	(void)vm;
-	(void)reason;
 	if (sim->has_td)
 		sim->td.kick(sim->td.ctx, false);
 	else
 		machine_kick(sim->machine, NULL);
+	if (reason == TPT_KICK_DIRTY_LOG)
+		drain_all(sim);
 }
 
 static void on_hold(void *ctx, struct tpt_vm *vm, bool held)
@@ -167,6 +210,8 @@ int sim_prepare(struct sim **out, const struct sim_config *config, char *why, si
 	if (!sim)
 		return fail(why, why_size, "simulation", -ENOMEM);
 	sim->config = *config;
+	for (unsigned int i = 0; i < SIM_MAX_VCPUS; i++)
+		pthread_mutex_init(&sim->cpu[i].lock, NULL);
 	if (!sim->config.tables_bytes) {
 		sim->config.tables_base = SIM_TABLES_BASE;
 		sim->config.tables_bytes = SIM_TABLES_BYTES;
@@ -195,6 +240,7 @@ int sim_start(struct sim *sim, const struct tpt_vm_config *vm, char *why, size_t
 	err = tpt_vm_create(&c, &sim->vm);
 	for (unsigned int i = 0; !err && i < sim->config.nr_vcpus; i++) {
 		sim->cpu[i].cpu = machine_get_cpu(sim->machine, i);
+		machine_cpu_set_pml(sim->cpu[i].cpu, has_pml(sim));
 		err = tpt_vcpu_create(sim->vm, i, &sim->cpu[i].vcpu);
 	}
 	return err ? fail(why, why_size, "virtual machine", err) : 0;
@@ -228,6 +274,8 @@ uint64_t sim_destroy(struct sim *sim)
 	uint64_t misuses = sim_stop(sim);
 
 	machine_destroy(sim->machine);
+	for (unsigned int i = 0; i < SIM_MAX_VCPUS; i++)
+		pthread_mutex_destroy(&sim->cpu[i].lock);
 	free(sim);
 	return misuses;
 }
@@ -318,23 +366,41 @@ static bool error_code(const struct machine_result *hw, uint64_t *code)
 	}
 }
 
-int sim_step(struct sim *sim, unsigned int vcpu, uint64_t gpa, unsigned int kind,
-	     struct sim_step *step)
+/* One entry to the guest and what it exits with. */
+static int run_once(struct sim *sim, unsigned int vcpu, uint64_t gpa, unsigned int kind,
+		    struct sim_step *step)
 {
 	struct sim_cpu *c = &sim->cpu[vcpu];
 	uint64_t code;
-	int err = sim->has_td ? -EPERM : load(sim, vcpu);
+	int err = load(sim, vcpu);
 
-	memset(step, 0, sizeof(*step));
 	if (err)
 		return err;
 	machine_access(c->cpu, gpa, kind, &step->hw);
-	if (step->hw.outcome == MACHINE_OK || !error_code(&step->hw, &code))
+	if (step->hw.outcome == MACHINE_OK)
+		return 0;
+	if (has_pml(sim))
+		drain_pml(c);
+	if (!error_code(&step->hw, &code))
 		return 0;
 	step->faulted = true;
 	step->fault = (struct tpt_fault){.gpa = {step->hw.gpa}, .error_code = code};
 	step->ret = tpt_vcpu_fault(c->vcpu, &step->fault);
 	return 0;
+}
+
+int sim_step(struct sim *sim, unsigned int vcpu, uint64_t gpa, unsigned int kind,
+	     struct sim_step *step)
+{
+	int err;
+
+	memset(step, 0, sizeof(*step));
+	if (sim->has_td)
+		return -EPERM;
+	step_begin(sim, &sim->cpu[vcpu]);
+	err = run_once(sim, vcpu, gpa, kind, step);
+	step_end(sim, &sim->cpu[vcpu]);
+	return err;
 }
 
 int sim_access(struct sim *sim, unsigned int vcpu, uint64_t gpa, unsigned int kind,
@@ -352,6 +418,7 @@ int sim_access(struct sim *sim, unsigned int vcpu, uint64_t gpa, unsigned int ki
 		if (last->faulted && (last->ret < 0 || last->ret == TPT_RET_PF_EMULATE))
 			return last->ret < 0 ? last->ret : 0;
 		if (!last->faulted && last->hw.outcome != MACHINE_KICKED &&
+		    last->hw.outcome != MACHINE_PML_FULL &&
 		    last->hw.outcome != MACHINE_EPT_VIOLATION)
 			return -EFAULT;
 	}

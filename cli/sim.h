@@ -83,8 +83,11 @@ struct sim_td {
 };
 void sim_set_td(struct sim *sim, const struct sim_td *td);
 
-/* One attempt of an access (kind: MACHINE_READ, ... as machine_access()) with at most one fault. 0,
- * or a negative errno if roots could not be loaded. */
+/*
+ * One attempt of an access (kind: MACHINE_READ, ... as machine_access()) with at most one fault. 0,
+ * or a negative errno if roots could not be loaded (-ENOSPC: the vCPU's dirty ring wants a reset).
+ * With TPT_VM_PML the processor logs; each exit, and a reader of the dirty log, hands its log over.
+ */
 int sim_step(struct sim *sim, unsigned int vcpu, uint64_t gpa, unsigned int kind,
 	     struct sim_step *step);
 /* Attempts until the access is done, must be emulated, or fails: at most @tries. Returns the last

@@ -46,9 +46,46 @@ void tpt_vm_mark_dirty(struct tpt_vm *vm, uint32_t as_id, tpt_gfn gfn);
 
 /*
  * A page-modification log, as the processor wrote it: @n GPAs that @vcpu wrote (SDM vol. 3,
- * "Page-Modification Logging"). vCPU thread. Needs TPT_VM_PML.
+ * "Page-Modification Logging"). The vCPU's thread, or one that keeps it out of the library. Needs
+ * TPT_VM_PML. A log that is read or cleared asks for all of them first by a kick
+ * (TPT_KICK_DIRTY_LOG), outside of every section: whoever hands over what was logged before the
+ * kick returns makes that log complete; what comes later is in the next one.
  */
 void tpt_vcpu_pml(struct tpt_vcpu *vcpu, const tpt_gpa *gpas, uint32_t n);
+
+/*
+ * Dirty rings, with TPT_VM_DIRTY_RING, after KVM_CAP_DIRTY_LOG_RING_ACQ_REL. Each write that a slot
+ * logs is one entry of the writing vCPU's ring; an entry is pushed by the vCPU, collected by the
+ * VMM, and reset: watched again, and free. Slots have a bitmap as well: it tells what no vCPU wrote
+ * (tpt_vm_mark_dirty()), and what a page-modification log held more than a ring had room for.
+ */
+
+/* Page @offset of memslot @slot. */
+struct tpt_dirty_gfn {
+	uint32_t as_id, slot;
+	uint64_t offset;
+};
+
+#define TPT_DIRTY_RING_MAX 65536u
+/* Entries kept for what a vCPU still writes between "almost full" and its exit; with TPT_VM_PML a
+ * whole page-modification log (512) more. */
+#define TPT_DIRTY_RING_RESERVED 64u
+
+/*
+ * Takes up to @max entries that were not collected yet, oldest first; returns how many. Any thread,
+ * one at a time for each vCPU. A page is to be copied after the reset, not before.
+ */
+uint32_t tpt_vcpu_dirty_ring_collect(struct tpt_vcpu *vcpu, struct tpt_dirty_gfn *out,
+				     uint32_t max);
+/* Entries pushed and not yet reset. Any thread. */
+uint32_t tpt_vcpu_dirty_ring_used(const struct tpt_vcpu *vcpu);
+/*
+ * Resets what was collected from all rings when the call began: those pages are watched again, one
+ * flush an address space. Returns the number of entries, at most TPT_DIRTY_RING_MAX a vCPU; a slot
+ * that is gone or shorter now is passed over, and counted. Gives way between bounded pieces.
+ * -EINVAL: the VM has no rings; -EIO.
+ */
+int64_t tpt_vm_reset_dirty_rings(struct tpt_vm *vm);
 
 #ifdef __cplusplus
 }

@@ -43,6 +43,7 @@ enum tpt_exit_reason {
 	TPT_EXIT_MMIO,	       /* no memslot, or a write to a read-only one */
 	TPT_EXIT_MEMORY_FAULT, /* private/shared mismatch, or no backing: KVM_EXIT_MEMORY_FAULT */
 	TPT_EXIT_INTERNAL,     /* the VM is dead: tpt_vm_report() says why */
+	TPT_EXIT_DIRTY_RING_FULL, /* collect and reset the vCPU's ring: KVM_EXIT_DIRTY_RING_FULL */
 };
 
 #define TPT_MEMORY_FAULT_PRIVATE (1ull << 3) /* KVM_MEMORY_EXIT_FLAG_PRIVATE */
@@ -87,7 +88,7 @@ struct tpt_fault {
  * the platform's allocator and in the backing, never waits inside the library. Returns TPT_RET_PF_*
  * above 0, or: -EINVAL (reserved error-code bits, GPA wider than the VM's, private access in a VM
  * without private memory), -EFAULT (exit MEMORY_FAULT), -ENOMEM, -EINTR, -EHWPOISON, -EIO (VM
- * dead). An error changes no entry.
+ * dead), -ENOSPC (exit DIRTY_RING_FULL: not even the reserve is left). An error changes no entry.
  */
 int tpt_vcpu_fault(struct tpt_vcpu *vcpu, struct tpt_fault *fault);
 

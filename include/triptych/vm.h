@@ -47,6 +47,9 @@ struct tpt_vcpu;
 /* EPT without accessed and dirty flags (EPTP bit 6 clear: roots are loaded so): what is written is
  * told by W alone. Not with PML. */
 #define TPT_VM_NO_AD (1u << 9)
+/* What vCPUs write is told by a ring of each vCPU's (dirty.h), not by the slots' bitmaps
+ * (KVM_CAP_DIRTY_LOG_RING_ACQ_REL). Not with DIRTY_MANUAL. */
+#define TPT_VM_DIRTY_RING (1u << 10)
 
 /* How a VM is made. */
 struct tpt_vm_config {
@@ -61,6 +64,9 @@ struct tpt_vm_config {
 	uint32_t max_leaf_level;    /* enum tpt_level: largest leaf, 4K .. 1G */
 	uint32_t max_private_level; /* the same, for mirror leaves */
 	uint32_t zap_chunk;	    /* private mappings a chunk of two-phase removal; 0 = 512 */
+	/* DIRTY_RING: entries of each vCPU's, a power of two, 256 (1024 with PML) to
+	 * TPT_DIRTY_RING_MAX; else 0 */
+	uint32_t dirty_ring_size;
 
 	const struct tpt_platform *platform;
 	void *platform_ctx;
@@ -110,7 +116,8 @@ struct tpt_roots {
 /*
  * Makes sure that the vCPU has valid roots and tells them. Call before each entry to the guest;
  * costs one load and a compare if nothing changed. vCPU thread. -ENOMEM, -EIO, -EAGAIN (an
- * exclusive section is under way: call again).
+ * exclusive section is under way: call again), -ENOSPC (exit DIRTY_RING_FULL: the vCPU's dirty ring
+ * has only its reserve left; collect, reset, call again).
  */
 int tpt_vcpu_load_roots(struct tpt_vcpu *vcpu, struct tpt_roots *roots);
 /* Which address space the vCPU is in: true = SMM. vCPU thread. -EINVAL if the VM has only one. */

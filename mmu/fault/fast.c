@@ -60,7 +60,7 @@ int fault_fast(struct fault_vcpu *vcpu, struct tpt_fault *fault)
 	}
 	/* After the entry, before the guest: whoever takes the mark in between protects it again.
 	 */
-	slot_mark_dirty(slot, fault->gfn);
+	fault_mark_dirty(vcpu, slot, fault->gfn);
 	fault->slot = (int32_t)slot->id;
 	fault->goal_level = (enum tpt_level)it.level;
 	fault->pfn = pte_pfn(new_);

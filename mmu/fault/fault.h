@@ -42,12 +42,24 @@ struct fault_vcpu {
 	bool loaded;		       /* the vCPU knows its roots */
 	uint32_t root_generation;      /* of those */
 	struct tree_detached detached; /* by the fault under way */
+	struct dirty_ring *ring;       /* NULL: the slots' bitmaps say what it wrote */
 	struct tpt_exit exit;
 };
 
 static inline uint32_t fault_as_id(const struct fault_vcpu *vcpu)
 {
 	return vcpu->smm;
+}
+
+/* The vCPU may write @gfn, or wrote it: in the slot's log, if it has one. Section. */
+static inline void fault_mark_dirty(struct fault_vcpu *vcpu, const struct memslot *slot,
+				    tpt_gfn gfn)
+{
+	if (!slot_logs_dirty(slot))
+		return;
+	/* No page is lost for the want of room. */
+	if (!vcpu->ring || !ring_push(vcpu->ring, slot, gfn))
+		slot_mark_dirty(slot, gfn);
 }
 
 /* tpt_vcpu_fault() without its counters. */

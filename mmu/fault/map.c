@@ -160,7 +160,7 @@ int fault_map(struct fault_vcpu *vcpu, struct tpt_fault *fault, const struct mem
 	/* After the entry, before the guest: whoever takes the mark in between protects it again.
 	 */
 	if (slot && ret == TPT_RET_PF_FIXED && fault->map_writable)
-		slot_mark_dirty(slot, fault->gfn);
+		fault_mark_dirty(vcpu, slot, fault->gfn);
 	vcpu->detached = it.detached;
 	return ret;
 }

@@ -10,6 +10,7 @@
 #ifndef MMU_SLOTS_H
 #define MMU_SLOTS_H
 
+#include <triptych/dirty.h>
 #include <triptych/memslot.h>
 
 #include "mmu/base/base.h"
@@ -172,6 +173,50 @@ void slot_mark_dirty(const struct memslot *slot, tpt_gfn gfn);
  * @clear: they are not any more. The slot has a log. Section.
  */
 uint64_t slot_dirty_word(const struct memslot *slot, uint64_t page, uint64_t mask, bool clear);
+
+/* ---- ring.c ---- */
+
+/*
+ * One vCPU's dirty ring. Counters run freely; entry n stands at n % size. Who writes what has a
+ * line of his own:  reset <= collected <= pushed <= reset + size.
+ */
+struct dirty_ring {
+	_Alignas(CACHE_LINE) struct tpt_dirty_gfn *entry;
+	uint32_t size, soft;				 /* entries; how many make it almost full */
+	_Atomic uint32_t pushed;			 /* the vCPU's thread */
+	_Alignas(CACHE_LINE) _Atomic uint32_t collected; /* the VMM */
+	_Alignas(CACHE_LINE) _Atomic uint32_t reset;	 /* whoever resets */
+};
+
+/* -ERR_NOMEM. @reserved of the @size entries are kept back. */
+int ring_create(struct vm_base *base, uint32_t size, uint32_t reserved, struct dirty_ring **ring);
+/* NULL is allowed. */
+void ring_destroy(struct vm_base *base, struct dirty_ring *ring);
+/* False, and nothing pushed, if there is no room. The vCPU's thread; section. */
+bool ring_push(struct dirty_ring *ring, const struct memslot *slot, tpt_gfn gfn);
+uint32_t ring_used(const struct dirty_ring *ring);
+uint32_t ring_collect(struct dirty_ring *ring, struct tpt_dirty_gfn *out, uint32_t max);
+
+/* Entries of one slot that one sweep can watch again: bit n is page @offset + n. */
+struct ring_run {
+	uint32_t as_id, slot;
+	uint64_t offset, mask;
+	uint32_t entries; /* 0: there was none */
+};
+
+/* Up to @most entries from number @from on as one run: those that follow one another and lie
+ * within 64 pages. One resetter at a time. */
+struct ring_run ring_next_run(const struct dirty_ring *ring, uint32_t from, uint32_t most);
+
+static inline bool ring_is_full(const struct dirty_ring *ring)
+{
+	return ring_used(ring) >= ring->size;
+}
+
+static inline bool ring_is_almost_full(const struct dirty_ring *ring)
+{
+	return ring_used(ring) >= ring->soft;
+}
 
 /* ---- attributes.c ---- */
 

@@ -10,7 +10,7 @@
 
 #include "mmu/vm/vm.h"
 
-static enum tree_rule rule_of(const struct tpt_vm *vm)
+enum tree_rule dirty_rule(const struct tpt_vm *vm)
 {
 	return vm->flags & TPT_VM_PML ? TREE_CLEAR_DIRTY : TREE_WRITE_PROTECT;
 }
@@ -77,9 +77,9 @@ int dirty_log_on(struct tpt_vm *vm, const struct memslot *slot)
 		err = split_range(vm, worker, slot, slot->base_gfn, slot->base_gfn + slot->npages);
 	/* What could not be split for the want of memory is split by the first write to it. */
 	if (err != -ERR_IO)
-		err = sweep_slot(vm, worker, slot, rule_of(vm), TPT_LEVEL_4K);
+		err = sweep_slot(vm, worker, slot, dirty_rule(vm), TPT_LEVEL_4K);
 	/* A huge leaf has one D for all its pages: the first write must fault. */
-	if (!err && rule_of(vm) == TREE_CLEAR_DIRTY)
+	if (!err && dirty_rule(vm) == TREE_CLEAR_DIRTY)
 		err = sweep_slot(vm, worker, slot, TREE_WRITE_PROTECT, TPT_LEVEL_2M);
 	worker_put(vm, worker);
 	return err;
@@ -131,7 +131,7 @@ static int protect_word(struct tpt_vm *vm, struct actor *worker, const struct me
 	if (err == -ERR_IO)
 		return err;
 	worker_enter(worker);
-	range_sweep_masked(&vm->env, worker, tree, rule_of(vm), gfn, bits);
+	range_sweep_masked(&vm->env, worker, tree, dirty_rule(vm), gfn, bits);
 	worker_leave(worker);
 	return err;
 }
@@ -176,11 +176,19 @@ static int find_log(struct tpt_vm *vm, uint32_t as_id, uint32_t id, const struct
 	return slot_logs_dirty(*slot) ? 0 : -ERR_NOENT;
 }
 
-/* What processors logged and nobody has read yet comes in soon: they leave the guest. */
+/*
+ * What processors logged and nobody has read yet comes in: they leave the guest. In no section, for
+ * those who hand it over enter one.
+ */
 static void sync_processors(struct tpt_vm *vm)
 {
-	if (vm->flags & TPT_VM_PML)
-		vm_kick(&vm->base.self, TPT_KICK_DIRTY_LOG);
+	struct actor *worker;
+
+	if (!(vm->flags & TPT_VM_PML))
+		return;
+	worker = worker_get(vm);
+	vm_kick(worker, TPT_KICK_DIRTY_LOG);
+	worker_put(vm, worker);
 }
 
 int tpt_vm_get_dirty_log(struct tpt_vm *vm, uint32_t as_id, uint32_t id, uint64_t *bitmap)
@@ -192,8 +200,8 @@ int tpt_vm_get_dirty_log(struct tpt_vm *vm, uint32_t as_id, uint32_t id, uint64_
 		return err;
 	err = find_log(vm, as_id, id, &slot);
 	if (!err) {
-		sync_processors(vm);
 		update_give_way(vm);
+		sync_processors(vm);
 		if (vm->flags & TPT_VM_DIRTY_MANUAL)
 			for (uint64_t i = 0; i < tpt_dirty_words(slot->npages); i++)
 				bitmap[i] = slot_dirty_word(slot, 64 * i, ~0ull, false);
@@ -236,8 +244,8 @@ int tpt_vm_clear_dirty_log(struct tpt_vm *vm, uint32_t as_id, uint32_t id, uint6
 	if (!err)
 		err = check_clear(vm, slot, first, npages);
 	if (!err) {
-		sync_processors(vm);
 		update_give_way(vm);
+		sync_processors(vm);
 		err = take_and_protect(vm, slot, first, npages, bitmap, NULL);
 		update_take_back(vm);
 	}
@@ -269,8 +277,12 @@ void tpt_vcpu_pml(struct tpt_vcpu *vcpu, const tpt_gpa *gpas, uint32_t n)
 	struct tpt_vm *vm = vcpu->vm;
 
 	worker_enter(&vcpu->fault.actor);
-	for (uint32_t i = 0; i < n; i++)
-		mark_in_section(vm, fault_as_id(&vcpu->fault),
-				gpas[i].a >> TPT_PAGE_SHIFT & ~vm->env.shared_gfn);
+	for (uint32_t i = 0; i < n; i++) {
+		tpt_gfn gfn = gpas[i].a >> TPT_PAGE_SHIFT & ~vm->env.shared_gfn;
+		const struct memslot *slot = slot_find(&vm->slots, fault_as_id(&vcpu->fault), gfn);
+
+		if (slot)
+			fault_mark_dirty(&vcpu->fault, slot, gfn);
+	}
 	worker_leave(&vcpu->fault.actor);
 }

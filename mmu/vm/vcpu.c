@@ -16,6 +16,12 @@ int tpt_vcpu_create(struct tpt_vm *vm, uint32_t id, struct tpt_vcpu **out)
 	vcpu->fault.env = &vm->env;
 	vcpu->vm = vm;
 	vcpu->id = id;
+	if (vm->ring_size)
+		err = ring_create(&vm->base, vm->ring_size, vm->ring_reserved, &vcpu->fault.ring);
+	if (err) {
+		mem_free(&vm->base, vcpu, sizeof(*vcpu));
+		return err;
+	}
 
 	section_exclusive_begin(&vm->base);
 	for (other = vm->vcpus; other; other = other->next)
@@ -30,10 +36,12 @@ int tpt_vcpu_create(struct tpt_vm *vm, uint32_t id, struct tpt_vcpu **out)
 	}
 	section_exclusive_end(&vm->base);
 
-	if (err)
+	if (err) {
+		ring_destroy(&vm->base, vcpu->fault.ring);
 		mem_free(&vm->base, vcpu, sizeof(*vcpu));
-	else
+	} else {
 		*out = vcpu;
+	}
 	return err;
 }
 
@@ -43,12 +51,14 @@ void tpt_vcpu_destroy(struct tpt_vcpu *vcpu)
 	struct tpt_vcpu **link = &vm->vcpus;
 
 	tables_drop(&vm->trees, &vcpu->fault.actor);
-	section_exclusive_begin(&vm->base);
+	/* Not while rings are being reset. */
+	update_enter(vm);
 	while (*link != vcpu)
 		link = &(*link)->next;
 	*link = vcpu->next;
 	actor_remove(&vcpu->fault.actor);
-	section_exclusive_end(&vm->base);
+	update_end(vm);
+	ring_destroy(&vm->base, vcpu->fault.ring);
 	mem_free(&vm->base, vcpu, sizeof(*vcpu));
 }
 
@@ -89,6 +99,10 @@ int tpt_vcpu_load_roots(struct tpt_vcpu *vcpu, struct tpt_roots *roots)
 
 	if (vm_is_dead(&vm->base))
 		return -ERR_IO;
+	if (vcpu->fault.ring && ring_is_almost_full(vcpu->fault.ring)) {
+		vcpu->fault.exit = (struct tpt_exit){.reason = TPT_EXIT_DIRTY_RING_FULL};
+		return -ERR_NOSPC;
+	}
 	if (!vcpu->fault.loaded || vcpu->fault.root_generation != generation) {
 		/* A root for each tree, and then one fault's worth: the first fault follows at
 		 * once. */

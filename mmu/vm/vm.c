@@ -34,16 +34,36 @@ static bool tree_covers_guest(const struct tpt_vm_config *c)
 	return c->guest_maxphyaddr <= TPT_PAGE_SHIFT + 9 * c->levels;
 }
 
+/* Entries of a dirty ring that are kept back, as in KVM: some for the exit, and a whole
+ * page-modification log. */
+static uint32_t ring_reserve(uint32_t flags)
+{
+	return TPT_DIRTY_RING_RESERVED + (flags & TPT_VM_PML ? PML_ENTRIES : 0);
+}
+
+static bool ring_size_fits(const struct tpt_vm_config *c)
+{
+	uint32_t size = c->dirty_ring_size, least = c->flags & TPT_VM_PML ? 1024 : 256;
+
+	if (!(c->flags & TPT_VM_DIRTY_RING))
+		return !size;
+	return !(size & (size - 1)) && size >= least && size <= TPT_DIRTY_RING_MAX;
+}
+
 static int config_check(const struct tpt_vm_config *c)
 {
 	const struct rule rules[] = {
 		{c->format != TPT_FORMAT_EPT && c->format != TPT_FORMAT_NPT, "format: EPT or NPT"},
-		{c->flags >> 10, "flags: unknown bits"},
+		{c->flags >> 11, "flags: unknown bits"},
 		{(c->flags & TPT_VM_DIRTY_INITIALLY_SET) && !(c->flags & TPT_VM_DIRTY_MANUAL),
 		 "DIRTY_INITIALLY_SET: needs DIRTY_MANUAL"},
 		{(c->flags & TPT_VM_PML) && c->format != TPT_FORMAT_EPT, "PML: needs EPT"},
 		{(c->flags & TPT_VM_NO_AD) && c->format != TPT_FORMAT_EPT, "NO_AD: needs EPT"},
 		{(c->flags & TPT_VM_NO_AD) && (c->flags & TPT_VM_PML), "NO_AD: not with PML"},
+		{(c->flags & TPT_VM_DIRTY_RING) && (c->flags & TPT_VM_DIRTY_MANUAL),
+		 "DIRTY_RING: not with DIRTY_MANUAL"},
+		{!ring_size_fits(c), "dirty_ring_size: a power of two, 256 (1024 with PML) to "
+				     "65536; 0 without DIRTY_RING"},
 		{c->levels != 4 && c->levels != 5, "levels: 4 or 5"},
 		{c->maxphyaddr < 32 || c->maxphyaddr > 52, "maxphyaddr: 32 to 52"},
 		{c->guest_maxphyaddr < 32 || c->guest_maxphyaddr > 52,
@@ -155,6 +175,8 @@ int tpt_vm_create(const struct tpt_vm_config *config, struct tpt_vm **out)
 	vm->base.event = config->event;
 	vm->base.event_ctx = config->event_ctx;
 	vm->flags = config->flags;
+	vm->ring_size = config->dirty_ring_size;
+	vm->ring_reserved = ring_reserve(config->flags);
 	init_trees(vm, config);
 	init_env(vm, config);
 	err = slots_init(&vm->slots, &vm->base, config->address_spaces,

@@ -11,6 +11,9 @@
 
 #include "mmu/range/range.h"
 
+/* Entries of a page-modification log (SDM "Page-Modification Logging"). */
+#define PML_ENTRIES 512
+
 /* Threads that may walk in shared sections at one time; more wait for their turn. */
 #define VM_WORKERS 4
 
@@ -19,8 +22,9 @@ struct tpt_vm {
 	struct trees trees;
 	struct slots slots;
 	struct fault_env env;
-	uint32_t flags; /* TPT_VM_* */
-	bool updating;	/* exclusive section: a structural operation is between two chunks */
+	uint32_t flags;			   /* TPT_VM_* */
+	uint32_t ring_size, ring_reserved; /* of each vCPU's dirty ring; 0: there are none */
+	bool updating; /* exclusive section: a structural operation is between two chunks */
 	struct tpt_vcpu *vcpus;
 	struct actor worker[VM_WORKERS];
 	_Atomic uint32_t worker_busy[VM_WORKERS];
@@ -82,5 +86,8 @@ static inline enum tree_id direct_tree_of(uint32_t as_id)
  * more. An update is under way; no section. */
 int dirty_log_on(struct tpt_vm *vm, const struct memslot *slot);
 int dirty_log_off(struct tpt_vm *vm, const struct memslot *slot);
+
+/* What is taken from an entry so that the next write to it is told. */
+enum tree_rule dirty_rule(const struct tpt_vm *vm);
 
 #endif
