@@ -9,12 +9,14 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "cli/replay_td.h"
 #include "cli/report_replay.h"
 
 /* The kinds of VM that a trace can be replayed as; the first is the default. */
 static const struct replay_vm_ops *const kinds[] = {
 	&replay_npt_ops,
 	&replay_ept_ops,
+	&replay_td_ops,
 };
 #define NR_KINDS (sizeof(kinds) / sizeof(kinds[0]))
 
@@ -35,12 +37,12 @@ struct input_set {
 };
 
 static const char usage[] =
-	"usage: triptych replay TRACE [--vm npt|ept] [--slots FILE] [--compare] [--json]\n"
+	"usage: triptych replay TRACE [--vm npt|ept|td] [--slots FILE] [--compare] [--json]\n"
 	"                       [--report FILE.html]\n\n"
 	"Replays a guest that KVM's trace events recorded: the model processor makes each access\n"
 	"that faulted, and the library decides what to install. TRACE is the text of tracefs,\n"
 	"trace-cmd or perf, plain or compressed (xz, gzip, zstd); - is standard input.\n\n"
-	"  --vm KIND     the kind of VM: npt (default) or ept\n"
+	"  --vm KIND     the kind of VM: npt (default), ept or td\n"
 	"  --slots FILE  the memslots the machine had, and when; without it they are inferred from\n"
 	"                the trace, and printed\n"
 	"  --compare     every outcome against the recording; exit 1 if anything differs (npt)\n"
@@ -191,6 +193,7 @@ static int run(struct input_set *in, const struct options *o, double read_second
 	if (o->compare)
 		replay_compare_attach(&compare, &r);
 	err = o->report ? report_replay_attach(&report, &r, o->trace) : 0;
+	r.report = o->report ? &report : NULL;
 	err = err ? replay_fail(&r, err, "no memory for the report") : replay_run(&r);
 	s.replay_seconds = seconds() - start;
 	erase_progress();

@@ -80,6 +80,7 @@ struct replay_slot {
 };
 
 struct replay;
+struct report_replay;
 
 /*
  * A kind of VM. Functions return 0 or a negative errno with a message in replay.why; an error ends
@@ -103,6 +104,9 @@ struct replay_vm_ops {
 	int (*tick)(struct replay *r);
 	/* The trace is over, the VM still runs. May be NULL. */
 	int (*finish)(struct replay *r);
+	/* Stock was taken: ends the guest, before the simulation is destroyed. Also after an error
+	 * of start(). May be NULL. */
+	void (*teardown)(struct replay *r);
 	/*
 	 * What only this kind has to say, after replay_run() and before free(): lines of the screen
 	 * (see replay_line()), and members of the JSON object, each ended by a comma. May be NULL.
@@ -115,6 +119,7 @@ struct replay_vm_ops {
 
 extern const struct replay_vm_ops replay_npt_ops;
 extern const struct replay_vm_ops replay_ept_ops;
+/* replay_td_ops: replay_td.h */
 
 /*
  * Who watches. Any function may be NULL. All are called by the driver's thread; @event inside of
@@ -138,6 +143,7 @@ struct replay_counts {
 	uint64_t faults; /* delivered to the VM kind, skipped ones included */
 	uint64_t results[REPLAY_ACCESSES][REPLAY_RESULTS];
 	uint64_t skips[REPLAY_SKIPS];
+	uint64_t not_fixed; /* the library said fixed, and the access failed again: an error */
 	uint64_t slots_created, slots_deleted;
 	uint64_t zaps;		      /* recorded zap-alls */
 	uint64_t zaps_without_delete; /* of those: no deletion explains them */
@@ -166,6 +172,9 @@ struct replay {
 	struct replay_counts counts;
 	struct replay_observer observers[REPLAY_MAX_OBSERVERS];
 	unsigned int nr_observers;
+	/* One of the observers, for what no event tells (external trees, what isn't in the trace);
+	 * NULL: there is none. */
+	struct report_replay *report;
 	/* Called now and then. May be NULL. */
 	void (*progress)(void *ctx, uint32_t done, uint32_t total);
 	void *progress_ctx;
@@ -181,6 +190,7 @@ struct replay {
 	bool dead;
 	char dead_text[REPLAY_WHY_LEN];
 	uint64_t misuses; /* rules of the platform broken, leaked pages included */
+	char kind_text[REPLAY_WHY_LEN]; /* what the VM kind found wrong; "": nothing */
 
 	/* The driver's own. */
 	struct replay_driver *driver;

@@ -514,6 +514,8 @@ int replay_run(struct replay *r)
 		err = play_all(r);
 	if (r->sim) {
 		take_stock(r);
+		if (r->ops->teardown)
+			r->ops->teardown(r);
 		r->misuses = sim_destroy(r->sim);
 		r->sim = NULL;
 	}
@@ -528,5 +530,5 @@ void replay_free(struct replay *r)
 
 bool replay_unsound(const struct replay *r)
 {
-	return r->audit_faults || r->judge_reports || r->dead || r->misuses;
+	return r->audit_faults || r->judge_reports || r->dead || r->misuses || r->kind_text[0];
 }

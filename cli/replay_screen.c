@@ -186,12 +186,17 @@ static void print_soundness(const struct replay *r, FILE *out)
 		    "leaked%s",
 		    NUM(r->judge_reports), r->audit_faults, NUM(r->misuses),
 		    r->dead ? ", THE VM IS DEAD" : "");
+	if (r->counts.not_fixed)
+		replay_line(out, "", "%s accesses failed again after the library had fixed them",
+			    NUM(r->counts.not_fixed));
 	if (r->judge_reports)
 		replay_line(out, "", "first: %s", r->judge_text);
 	if (r->audit_faults)
 		replay_line(out, "", "first: %s", r->audit_text);
 	if (r->dead)
 		replay_line(out, "", "%s", r->dead_text);
+	if (r->kind_text[0])
+		replay_line(out, "", "%s", r->kind_text);
 }
 
 /* ---- the comparison ---- */

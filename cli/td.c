@@ -523,7 +523,7 @@ int simtd_add_slot(struct simtd *td, uint64_t gpa, uint64_t size)
 		.flags = TPT_MEM_GUEST_MEMFD,
 		.gpa = tpt_gpa_make(gpa),
 		.size = size,
-		.hva = tpt_hva_make(HVA_BASE + gpa),
+		.hva = tpt_hva_make(simtd_hva(gpa)),
 	};
 	int err;
 
@@ -567,6 +567,24 @@ int simtd_add_page(struct simtd *td, uint64_t gpa, const void *content, bool mea
 int simtd_finalize(struct simtd *td)
 {
 	return tdx_td_finalize(td->tdx);
+}
+
+uint64_t simtd_hva(uint64_t gpa)
+{
+	return HVA_BASE + gpa;
+}
+
+void *simtd_shared_ptr(struct simtd *td, uint64_t gpa)
+{
+	struct simtd_slot *s = simtd_find_slot(td, gpa, 1);
+	uint64_t hpa = 0;
+
+	if (!s)
+		return NULL;
+	pthread_mutex_lock(&td->frames);
+	hpa = s->shared_hpa[(gpa - s->gpa) / TD_PAGE];
+	pthread_mutex_unlock(&td->frames);
+	return hpa ? machine_mem_ptr(td->machine, hpa + gpa % TD_PAGE) : NULL;
 }
 
 /* ---- counters ---- */

@@ -82,6 +82,11 @@ int simtd_add_slot(struct simtd *td, uint64_t gpa, uint64_t size);
 int simtd_add_page(struct simtd *td, uint64_t gpa, const void *content, bool measure);
 /* MR.FINALIZE: from here on the guest runs, and memory comes by fault. */
 int simtd_finalize(struct simtd *td);
+/* Host-virtual address that shared memory at @gpa has; in no slot too. */
+uint64_t simtd_hva(uint64_t gpa);
+/* The host's own view of shared memory at @gpa, to the end of its page; NULL if no frame is there.
+ */
+void *simtd_shared_ptr(struct simtd *td, uint64_t gpa);
 
 /* ---- the guest on the processor (td_run.c) ---- */
 
