@@ -318,6 +318,21 @@ static enum replay_skip reason_to_skip(struct replay *r, const struct replay_fau
 	return REPLAY_SKIP_NONE;
 }
 
+/* The guest runs the instruction again, and gets through: that is what a fix is. */
+static int run_again(struct replay *r, const struct replay_fault *f)
+{
+	struct sim_step again;
+	int err;
+
+	if (f->result != REPLAY_FIXED && f->result != REPLAY_SPURIOUS)
+		return 0;
+	err = sim_step(r->sim, f->vcpu, f->event->fault.gpa, f->kind, &again);
+	if (err)
+		return replay_fail(r, err, "line %u: roots: %s", f->event->line, strerror(-err));
+	r->counts.not_fixed += again.hw.outcome != MACHINE_OK;
+	return 0;
+}
+
 static int direct_fault(struct replay *r, struct replay_fault *f)
 {
 	struct direct *d = r->vm;
@@ -334,7 +349,6 @@ static int direct_fault(struct replay *r, struct replay_fault *f)
 	d->fault = f;
 	d->no_frame = false;
 	err = sim_step(r->sim, f->vcpu, f->event->fault.gpa, f->kind, &f->step);
-	d->fault = NULL;
 	if (d->failed)
 		return d->failed;
 	if (err)
@@ -342,7 +356,9 @@ static int direct_fault(struct replay *r, struct replay_fault *f)
 	if (f->step.faulted)
 		f->exit = *tpt_vcpu_exit(sim_vcpu(r->sim, f->vcpu));
 	classify(d, f);
-	return 0;
+	err = run_again(r, f);
+	d->fault = NULL;
+	return err;
 }
 
 const struct replay_vm_ops replay_npt_ops = {

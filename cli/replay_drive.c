@@ -530,5 +530,6 @@ void replay_free(struct replay *r)
 
 bool replay_unsound(const struct replay *r)
 {
-	return r->audit_faults || r->judge_reports || r->dead || r->misuses || r->kind_text[0];
+	return r->counts.not_fixed || r->audit_faults || r->judge_reports || r->dead ||
+	       r->misuses || r->kind_text[0];
 }

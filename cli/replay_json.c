@@ -152,6 +152,7 @@ static void json_vm(const struct replay *r, FILE *out)
 static void json_checks(const struct replay *r, FILE *out)
 {
 	open_object(out, "checks");
+	member(out, "not_fixed", r->counts.not_fixed);
 	member(out, "missing_flushes", r->judge_reports);
 	member(out, "audit_findings", (uint64_t)r->audit_faults);
 	member(out, "platform_misuses", r->misuses);
