@@ -197,7 +197,7 @@ static int parse_slot_option(struct parser *p, struct slot_def *s, char *word)
 	int rc;
 
 	if (!strncmp(word, "as=", 3)) {
-		uint64_t as;
+		uint64_t as = 0;
 
 		rc = number(p, "address space", word + 3, &as);
 		if (rc)

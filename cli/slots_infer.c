@@ -82,7 +82,7 @@ static int collect(struct inference *in)
 		const struct trace_fault *f = &t->faults[i];
 		const struct trace_event *leaf = f->leaf == TRACE_NONE ? NULL : &t->events[f->leaf];
 
-		if (f->outcome == TRACE_INSTALLED)
+		if (leaf && f->outcome == TRACE_INSTALLED)
 			in->points[in->nr_points++] = (struct point){
 				.gfn = leaf->change.gfn,
 				.pages = 1ull << 9 * (leaf->level - 1),

@@ -79,7 +79,7 @@ unsigned int range_sweep_masked(struct fault_env *env, struct actor *actor, enum
 			iter_down(&it);
 		/* The whole run lies in one table, or it goes on in the next one. */
 		nr = run_length(&it, gfn + 64);
-		if (it.level == TPT_LEVEL_4K) {
+		if (it.level <= TPT_LEVEL_4K) {
 			hits += tree_sweep(actor, &it, nr, &sweep);
 		} else if (iter_kind(&it) == PTE_LEAF) {
 			/* It has one A and one D for all its pages: the next write must fault. */

@@ -59,7 +59,7 @@ static struct attr_node *balance(struct attr_node *n)
 	int side = height(n->child[1]) > height(n->child[0]);
 	struct attr_node *tall = n->child[side];
 
-	if (height(tall) <= height(n->child[!side]) + 1)
+	if (!tall || height(tall) <= height(n->child[!side]) + 1)
 		return node_over(n->child[0], n, n->child[1]);
 	if (height(tall->child[!side]) > height(tall->child[side]))
 		n->child[side] = rotate(tall, !side);
@@ -69,11 +69,11 @@ static struct attr_node *balance(struct attr_node *n)
 /* One tree of all of @low, then @n, then all of @high. O(difference of the heights). */
 static struct attr_node *join(struct attr_node *low, struct attr_node *n, struct attr_node *high)
 {
-	if (height(low) > height(high) + 1) {
+	if (low && height(low) > height(high) + 1) {
 		low->child[1] = join(low->child[1], n, high);
 		return balance(low);
 	}
-	if (height(high) > height(low) + 1) {
+	if (high && height(high) > height(low) + 1) {
 		high->child[0] = join(low, n, high->child[0]);
 		return balance(high);
 	}

@@ -348,7 +348,7 @@ void slot_update_commit(struct slots *slots, struct slot_update *update)
 
 	set = &slots->set[any->as_id];
 	set->generation += slots->address_spaces;
-	if (update->change == SLOT_FLAGS) {
+	if (update->old && update->change == SLOT_FLAGS) {
 		dirty_destroy(slots, update->old, update->old->dirty);
 		update->old->dirty = update->dirty;
 		update->old->flags = update->flags;
