@@ -21,8 +21,10 @@ enum tpt_event_kind {
 	TPT_EVENT_ZAP_ALL_FAST,	    /* kvm_mmu_zap_all_fast */
 	TPT_EVENT_MARK_MMIO,	    /* mark_mmio_spte */
 	TPT_EVENT_UNMAP_HVA,	    /* kvm_unmap_hva_range */
-	TPT_EVENT_EXTERNAL, /* tpt_external: one call to the external table and its answer */
-	TPT_EVENT_FLUSH,    /* tpt_flush */
+	TPT_EVENT_EXTERNAL,	/* tpt_external: one call to the external table and its answer */
+	TPT_EVENT_FLUSH,	/* tpt_flush */
+	TPT_EVENT_AGE_HVA,	/* kvm_age_hva */
+	TPT_EVENT_TEST_AGE_HVA, /* kvm_test_age_hva */
 };
 
 enum tpt_external_call {
@@ -48,7 +50,7 @@ struct tpt_event {
 	tpt_spte old_spte, new_spte;
 	tpt_gpa gpa;	     /* PAGE_FAULT */
 	uint64_t error_code; /* PAGE_FAULT */
-	tpt_hva start, end;  /* UNMAP_HVA */
+	tpt_hva start, end;  /* UNMAP_HVA, AGE_HVA; TEST_AGE_HVA: start */
 	uint32_t generation; /* MARK_MMIO, ZAP_ALL_FAST */
 	uint32_t access;     /* MARK_MMIO */
 	uint32_t role;	     /* GET_PAGE, PREPARE_ZAP_PAGE: role word, laid out as KVM's */

@@ -3,6 +3,7 @@
 #ifndef TRIPTYCH_TRIPTYCH_H
 #define TRIPTYCH_TRIPTYCH_H
 
+#include <triptych/aging.h>
 #include <triptych/dirty.h>
 #include <triptych/event.h>
 #include <triptych/external.h>

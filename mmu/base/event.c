@@ -24,8 +24,9 @@ static size_t format_page(const struct tpt_event *e, const char *event, const ch
 			  char *text, size_t size)
 {
 	return text_format(text, size,
-			   "%s: sp gen 0 gfn %lx l%u 8-byte q0%s wux nxe ad root 0 sync%s", event,
-			   e->gfn, e->level, e->role & 1u << 7 ? " direct" : "", tail);
+			   "%s: sp gen 0 gfn %lx l%u 8-byte q0%s wux nxe %sad root 0 sync%s", event,
+			   e->gfn, e->level, e->role & 1u << 7 ? " direct" : "",
+			   e->role & 1u << 16 ? "!" : "", tail);
 }
 
 size_t tpt_event_format(const struct tpt_event *e, char *text, size_t size)
@@ -59,6 +60,14 @@ size_t tpt_event_format(const struct tpt_event *e, char *text, size_t size)
 			text, size,
 			"kvm_unmap_hva_range: mmu notifier unmap range: %#016lx -- %#016lx",
 			e->start.a, e->end.a);
+	case TPT_EVENT_AGE_HVA:
+		return text_format(text, size,
+				   "kvm_age_hva: mmu notifier age hva: %#016lx -- %#016lx",
+				   e->start.a, e->end.a);
+	case TPT_EVENT_TEST_AGE_HVA:
+		return text_format(text, size,
+				   "kvm_test_age_hva: mmu notifier test age hva: %#016lx",
+				   e->start.a);
 	case TPT_EVENT_EXTERNAL:
 		return text_format(text, size, "tpt_external: %s gfn %lx level %u result %d",
 				   tpt_external_call_name((enum tpt_external_call)e->call), e->gfn,

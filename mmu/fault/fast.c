@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * The fast path: a write to a page that was only write-protected gets its W back by one
- * compare-and-exchange, with no look at the backing. Never installs a leaf and never touches a
- * mirror.
+ * The fast path: an access to a page that was only write-protected for a dirty log, or aged where
+ * the processor has no A, gets back what it needs by one compare-and-exchange, with no look at the
+ * backing. Never installs a leaf and never touches a mirror.
  */
 #include "mmu/fault/fault.h"
 
@@ -11,7 +11,13 @@ static bool is_eligible(const struct fault_env *env, const struct tpt_fault *fau
 {
 	if (fault->rsvd || fault->prefetch || (fault->is_private && env->has_mirror))
 		return false;
-	return fault->present && fault->write;
+	/* Before a mismatch is told to the VMM nothing is given. */
+	if (env->private_memory && fault->is_private != attr_is_private(env->slots, fault->gfn))
+		return false;
+	/* An aged leaf without A looks like none to the processor. */
+	if (!fault->present)
+		return env->trees->format.kept;
+	return fault->write;
 }
 
 static void walk_to_last(struct tree_iter *it)
@@ -20,17 +26,20 @@ static void walk_to_last(struct tree_iter *it)
 		iter_down(it);
 }
 
-/* The entry with W given back, if it is a leaf that only lacks that. */
+/* The entry with all given back that the access needs, if it is a leaf that only lacks that. */
 static bool restored(const struct pte_format *f, const struct memslot *slot,
-		     const struct tree_iter *it, tpt_spte *new_)
+		     const struct tree_iter *it, unsigned int access, tpt_spte *new_)
 {
-	if (iter_kind(it) != PTE_LEAF || !(it->old.w & f->mmu_writable))
-		return false;
-	/* A log of pages wants the huge leaf split, which is the slow path's. */
-	if (it->level > TPT_LEVEL_4K && slot_logs_dirty(slot))
-		return false;
-	*new_ = (tpt_spte){it->old.w | f->write};
-	return true;
+	*new_ = it->old;
+	if (pte_is_tracked(f, *new_))
+		*new_ = pte_restore(f, *new_);
+	if ((access & TPT_ACC_WRITE) && (new_->w & f->mmu_writable)) {
+		/* A log of pages wants the huge leaf split, which is the slow path's. */
+		if (it->level > TPT_LEVEL_4K && slot_logs_dirty(slot))
+			return false;
+		new_->w |= f->write;
+	}
+	return !pte_same(*new_, it->old) && pte_allows(f, *new_, access);
 }
 
 int fault_fast(struct fault_vcpu *vcpu, struct tpt_fault *fault)
@@ -38,8 +47,9 @@ int fault_fast(struct fault_vcpu *vcpu, struct tpt_fault *fault)
 	const struct fault_env *env = vcpu->env;
 	const struct pte_format *f = &env->trees->format;
 	const struct memslot *slot = slot_find(env->slots, fault->as_id, fault->gfn);
+	unsigned int access = fault_access(fault);
 	struct tree_iter it;
-	tpt_spte new_;
+	tpt_spte old, new_;
 	int err;
 
 	if (!is_eligible(env, fault) || !slot || slot->invalid)
@@ -48,9 +58,12 @@ int fault_fast(struct fault_vcpu *vcpu, struct tpt_fault *fault)
 			fault->gfn + 1, TPT_LEVEL_4K))
 		return TPT_RET_PF_INVALID;
 	for (walk_to_last(&it);; iter_reread(&it)) {
-		if (iter_kind(&it) == PTE_LEAF && pte_allows(f, it.old, TPT_ACC_WRITE))
+		if (iter_kind(&it) != PTE_LEAF)
+			return TPT_RET_PF_INVALID;
+		if (pte_allows(f, it.old, access))
 			return TPT_RET_PF_SPURIOUS;
-		if (!restored(f, slot, &it, &new_))
+		old = it.old;
+		if (!restored(f, slot, &it, access, &new_))
 			return TPT_RET_PF_INVALID;
 		err = tree_transition(&vcpu->actor, &it, new_, TREE_SHARED);
 		if (!err)
@@ -60,7 +73,8 @@ int fault_fast(struct fault_vcpu *vcpu, struct tpt_fault *fault)
 	}
 	/* After the entry, before the guest: whoever takes the mark in between protects it again.
 	 */
-	fault_mark_dirty(vcpu, slot, fault->gfn);
+	if (new_.w & ~old.w & f->write)
+		fault_mark_dirty(vcpu, slot, fault->gfn);
 	fault->slot = (int32_t)slot->id;
 	fault->goal_level = (enum tpt_level)it.level;
 	fault->pfn = pte_pfn(new_);

@@ -62,6 +62,12 @@ static inline void fault_mark_dirty(struct fault_vcpu *vcpu, const struct memslo
 		slot_mark_dirty(slot, gfn);
 }
 
+/* What the access needs of an entry: TPT_ACC_*. */
+static inline unsigned int fault_access(const struct tpt_fault *fault)
+{
+	return TPT_ACC_READ | (fault->write ? TPT_ACC_WRITE : 0) | (fault->exec ? TPT_ACC_EXEC : 0);
+}
+
 /* tpt_vcpu_fault() without its counters. */
 int fault_handle(struct fault_vcpu *vcpu, struct tpt_fault *fault);
 
@@ -77,8 +83,8 @@ int fault_map(struct fault_vcpu *vcpu, struct tpt_fault *fault, const struct mem
 /* ---- fast.c ---- */
 
 /*
- * Gives back a W that was taken for a dirty log. Shared section. FIXED, SPURIOUS, or INVALID: not
- * for this path.
+ * Gives back a W that was taken for a dirty log, and what aging took where the processor has no A.
+ * Shared section. FIXED, SPURIOUS, or INVALID: not for this path.
  */
 int fault_fast(struct fault_vcpu *vcpu, struct tpt_fault *fault);
 

@@ -18,11 +18,6 @@ static uint64_t memtype(const struct fault_env *env, bool device)
 	return env->ignore_guest_pat && !env->noncoherent_dma ? f->memtype_wb_ipat : f->memtype_wb;
 }
 
-static unsigned int access_of(const struct tpt_fault *fault)
-{
-	return TPT_ACC_READ | (fault->write ? TPT_ACC_WRITE : 0) | (fault->exec ? TPT_ACC_EXEC : 0);
-}
-
 /* A transition's answer as a fault's: whoever was faster, the guest tries again. */
 static int outcome(int err)
 {
@@ -66,7 +61,7 @@ static int map_leaf(struct fault_vcpu *vcpu, struct tpt_fault *fault, struct tre
 	int err;
 
 	if (iter_kind(it) == PTE_LEAF &&
-	    (fault->prefetch || pte_allows(f, it->old, access_of(fault))))
+	    (fault->prefetch || pte_allows(f, it->old, fault_access(fault))))
 		return TPT_RET_PF_SPURIOUS;
 	if (pte_same(it->old, leaf))
 		return TPT_RET_PF_SPURIOUS;
@@ -121,7 +116,7 @@ static int step(struct fault_vcpu *vcpu, struct tpt_fault *fault, struct tree_it
 	case PTE_TABLE:
 		return TPT_RET_PF_CONTINUE;
 	case PTE_LEAF:
-		if (mirror || pte_allows(&vcpu->env->trees->format, it->old, access_of(fault)))
+		if (mirror || pte_allows(&vcpu->env->trees->format, it->old, fault_access(fault)))
 			return TPT_RET_PF_SPURIOUS;
 		return split(vcpu, fault, it);
 	case PTE_EMPTY:

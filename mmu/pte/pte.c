@@ -34,6 +34,9 @@
 
 _Static_assert((PTE_FROZEN_WORD & (PTE_MMU_PRESENT | PTE_BLOCKED_BIT | 7)) == 0,
 	       "FROZEN is neither present nor BLOCKED in any format");
+_Static_assert(((EPT_R | EPT_X) << PTE_KEPT_SHIFT &
+		(EPT_HOST_WRITABLE | EPT_MMU_WRITABLE | PTE_BLOCKED_BIT | PTE_AD_DISABLED)) == 0,
+	       "what an old leaf keeps has bits of its own");
 _Static_assert(PTE_MMIO_GEN_LOW_BITS + PTE_MMIO_GEN_HIGH_BITS == 19,
 	       "KVM's generation has 19 bits");
 
@@ -44,6 +47,10 @@ static void init_ept(struct pte_format *f, const struct pte_options *o)
 	/* SDM "Accessed and Dirty Flags for EPT": ignored while EPTP bit 6 is clear. */
 	f->accessed = o->no_ad ? 0 : EPT_A;
 	f->dirty = o->no_ad ? 0 : EPT_D;
+	f->young = o->no_ad ? EPT_R | EPT_W | EPT_X : EPT_A;
+	f->kept = o->no_ad ? EPT_R | EPT_X : 0;
+	if (o->no_ad)
+		present |= PTE_AD_DISABLED;
 	f->table = present | EPT_W | f->accessed;
 	f->leaf = present;
 	f->writable = EPT_W | f->dirty | EPT_HOST_WRITABLE | EPT_MMU_WRITABLE;
@@ -72,6 +79,7 @@ static void init_npt(struct pte_format *f, const struct pte_options *o)
 	f->write = NPT_W;
 	f->nx = NPT_NX;
 	f->accessed = NPT_A;
+	f->young = NPT_A;
 	f->dirty = NPT_D;
 	f->host_writable = NPT_HOST_WRITABLE;
 	f->mmu_writable = NPT_MMU_WRITABLE;
@@ -107,7 +115,8 @@ tpt_spte pte_make_leaf(const struct pte_format *f, const struct pte_leaf *leaf)
 	/* D is set at once: the backing was told, and no processor need come back to set it. */
 	if (leaf->host_writable && leaf->write)
 		w |= f->writable;
-	return (tpt_spte){w};
+	/* Nobody has used it: without A the first access must tell. */
+	return leaf->accessed || !f->kept ? (tpt_spte){w} : pte_age(f, (tpt_spte){w});
 }
 
 tpt_spte pte_make_mmio(const struct pte_format *f, tpt_gfn gfn, uint32_t generation,

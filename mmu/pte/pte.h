@@ -31,7 +31,11 @@ enum pte_kind {
 #define PTE_PS		(1ull << 7)  /* leaf above 4K, both manuals */
 #define PTE_MMU_PRESENT (1ull << 11) /* ours; ignored by the processor in both formats */
 #define PTE_BLOCKED_BIT (1ull << 59) /* ours; EPT ignores it in an entry with RWX = 0 */
+#define PTE_AD_DISABLED (1ull << 52) /* ours: the processor keeps no A and D here */
 #define PTE_ADDR_MASK	0x000ffffffffff000ull
+
+/* Where an old leaf keeps its R and X if the processor has no A; ours, ignored by EPT. */
+#define PTE_KEPT_SHIFT 54
 
 /* Bit 63 keeps an EPT violation from becoming a #VE (SDM "Suppress #VE"); NPT: of no meaning here.
  */
@@ -48,6 +52,8 @@ struct pte_format {
 	uint64_t writable; /* what a writable leaf has more: W, D and our two marks */
 	uint64_t write;	   /* hardware's W */
 	uint64_t accessed, dirty; /* hardware's A and D, 0 where it keeps none */
+	uint64_t young; /* a leaf with any of these is young: A, or without A all of R, W, X */
+	uint64_t kept;	/* of those, what an old leaf keeps at << PTE_KEPT_SHIFT; 0 with A */
 	uint64_t host_writable, mmu_writable;
 	uint64_t exec;		  /* hardware's X, or 0 where execution is the default */
 	uint64_t nx;		  /* hardware's NX, or 0 */
@@ -141,9 +147,38 @@ static inline tpt_spte pte_block(tpt_spte leaf)
 	return (tpt_spte){(leaf.w & (PTE_ADDR_MASK | PTE_PS)) | PTE_EMPTY_WORD | PTE_BLOCKED_BIT};
 }
 
+/* Was the leaf used since it was last aged? */
+static inline bool pte_is_young(const struct pte_format *f, tpt_spte leaf)
+{
+	return leaf.w & f->young;
+}
+
+/*
+ * A leaf that was aged where the processor has no A: nothing is let through, so that the next
+ * access tells. R and X are kept in it, W is not: only a write brings that back.
+ */
+static inline bool pte_is_tracked(const struct pte_format *f, tpt_spte leaf)
+{
+	return f->kept && !pte_is_young(f, leaf);
+}
+
+/* The leaf aged, and back: without A only. Both change nothing the second time. */
+static inline tpt_spte pte_age(const struct pte_format *f, tpt_spte leaf)
+{
+	return (tpt_spte){(leaf.w & ~f->young) | (leaf.w & f->kept) << PTE_KEPT_SHIFT};
+}
+
+static inline tpt_spte pte_restore(const struct pte_format *f, tpt_spte leaf)
+{
+	return (tpt_spte){(leaf.w & ~(f->kept << PTE_KEPT_SHIFT)) |
+			  (leaf.w >> PTE_KEPT_SHIFT & f->kept)};
+}
+
 /* Does the leaf let this access (TPT_ACC_*) through? */
 static inline bool pte_allows(const struct pte_format *f, tpt_spte leaf, unsigned int access)
 {
+	if (pte_is_tracked(f, leaf))
+		return false;
 	if ((access & TPT_ACC_WRITE) && !(leaf.w & f->write))
 		return false;
 	if (access & TPT_ACC_EXEC)

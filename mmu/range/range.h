@@ -102,6 +102,21 @@ int range_sweep_chunk(struct fault_env *env, struct actor *actor, struct range_s
 unsigned int range_sweep_masked(struct fault_env *env, struct actor *actor, enum tree_id tree,
 				enum tree_rule rule, tpt_gfn gfn, uint64_t mask);
 
+/* ---- age.c ---- */
+
+/* Young pages of host-virtual memory, looked for in all direct trees. Kept between chunks. */
+struct range_age {
+	bool clear; /* they are old from now on; else nothing changes */
+	tpt_hva start, end;
+	uint64_t *young; /* bit n is page n from @start: those found are set; NULL: nobody asks */
+	uint32_t as_id;	 /* where the next chunk begins; 0, 0 first */
+	tpt_gfn pos;
+	bool found; /* a page was young */
+};
+
+/* One chunk. Shared section. 1: there is more; 0: done. No flush is owed. */
+int range_age_chunk(struct fault_env *env, struct actor *actor, struct range_age *op);
+
 /* ---- split.c ---- */
 
 /* A split or recovery under way over one direct tree. The caller keeps it between chunks. */

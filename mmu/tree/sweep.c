@@ -6,30 +6,46 @@
  */
 #include "mmu/tree/tree.h"
 
-/* Bits that a rule takes from a leaf. */
-static uint64_t bits_of(const struct pte_format *f, enum tree_rule rule)
+/* What a rule takes from a leaf. */
+struct loss {
+	uint64_t bits; /* it is taken from leaves that have any of these, and they lose all */
+	uint64_t kept; /* of those: remembered at << PTE_KEPT_SHIFT */
+	bool look;     /* nothing is taken */
+};
+
+static struct loss loss_of(const struct pte_format *f, enum tree_rule rule)
 {
 	switch (rule) {
 	case TREE_WRITE_PROTECT:
-		return f->write;
+		return (struct loss){.bits = f->write};
 	case TREE_WRITE_TRACK:
-		return f->write | f->mmu_writable;
+		return (struct loss){.bits = f->write | f->mmu_writable};
 	case TREE_CLEAR_DIRTY:
-		return f->dirty;
+		return (struct loss){.bits = f->dirty};
 	case TREE_AGE:
-		return f->accessed;
+		return (struct loss){.bits = f->young, .kept = f->kept};
+	case TREE_TEST_AGE:
+		return (struct loss){.bits = f->young, .look = true};
 	}
-	return 0;
+	return (struct loss){0};
 }
 
-/* Takes @bits from one entry if it is a leaf that has any; *old is what it was. */
-static bool take(entry_t *entry, unsigned int level, uint64_t bits, tpt_spte *old)
+static tpt_spte after(const struct loss *loss, tpt_spte e)
+{
+	return (tpt_spte){(e.w & ~loss->bits) | (e.w & loss->kept) << PTE_KEPT_SHIFT};
+}
+
+/* Takes from one entry if it is a leaf that has something to lose; *old is what it was. */
+static bool take(entry_t *entry, unsigned int level, const struct loss *loss, tpt_spte *old)
 {
 	*old = entry_read(entry);
 	for (;;) {
-		if (!pte_is_present(*old) || !pte_is_leaf_word(*old, level) || !(old->w & bits))
+		if (!pte_is_present(*old) || !pte_is_leaf_word(*old, level) ||
+		    !(old->w & loss->bits))
 			return false;
-		if (atomic_compare_exchange_weak_explicit(entry, &old->w, old->w & ~bits,
+		if (loss->look)
+			return true;
+		if (atomic_compare_exchange_weak_explicit(entry, &old->w, after(loss, *old).w,
 							  memory_order_seq_cst,
 							  memory_order_acquire))
 			return true;
@@ -40,7 +56,7 @@ unsigned int tree_sweep(struct actor *actor, struct tree_iter *it, unsigned int 
 			struct tree_sweep *sweep)
 {
 	struct vm_base *base = it->trees->base;
-	uint64_t bits = bits_of(&it->trees->format, sweep->rule);
+	const struct loss loss = loss_of(&it->trees->format, sweep->rule);
 	uint64_t pages = tpt_level_pages(it->level);
 	unsigned int hits = 0;
 	tpt_spte old;
@@ -50,11 +66,11 @@ unsigned int tree_sweep(struct actor *actor, struct tree_iter *it, unsigned int 
 	for (unsigned int i = 0; i < nr; i++) {
 		if (sweep->mask && !(sweep->mask[i / 64] >> (i % 64) & 1))
 			continue;
-		if (!take(&it->entry[i], it->level, bits, &old))
+		if (!take(&it->entry[i], it->level, &loss, &old))
 			continue;
 		hits++;
 		sweep->hit[i / 64] |= 1ull << (i % 64);
-		if (!base->event)
+		if (!base->event || loss.look)
 			continue;
 		vm_event(base, &(struct tpt_event){.kind = TPT_EVENT_SPTE_CHANGED,
 						   .vcpu = actor->vcpu,
@@ -62,9 +78,9 @@ unsigned int tree_sweep(struct actor *actor, struct tree_iter *it, unsigned int 
 						   .level = it->level,
 						   .gfn = it->gfn + i * pages,
 						   .old_spte = old,
-						   .new_spte = {old.w & ~bits}});
+						   .new_spte = after(&loss, old)});
 	}
-	if (hits && sweep->rule != TREE_AGE)
+	if (hits && sweep->rule != TREE_AGE && !loss.look)
 		it->must_flush = true;
 	iter_reread(it);
 	return hits;

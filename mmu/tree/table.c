@@ -60,10 +60,12 @@ void tables_drop(struct trees *trees, struct actor *actor)
 	cache_drop(trees, actor, &actor->external);
 }
 
-static uint32_t role_make(enum tree_id id, unsigned int level)
+static uint32_t role_make(const struct trees *trees, enum tree_id id, unsigned int level)
 {
 	uint32_t role = level | ROLE_DIRECT | ROLE_ACCESS_ALL | ROLE_EFER_NX | ROLE_CR0_WP;
 
+	if (!trees->format.accessed)
+		role |= ROLE_AD_DISABLED;
 	if (id == TREE_MIRROR)
 		role |= ROLE_IS_MIRROR;
 	if (id == TREE_DIRECT_SMM)
@@ -95,7 +97,7 @@ struct table *table_make(struct trees *trees, struct actor *actor, enum tree_id 
 	entry_t *entries = table_entries(trees, hpa);
 
 	*table = (struct table){
-		.trees = trees, .hpa = hpa, .gfn = gfn, .role = role_make(id, level)};
+		.trees = trees, .hpa = hpa, .gfn = gfn, .role = role_make(trees, id, level)};
 	if (id == TREE_MIRROR && level < trees->levels)
 		table->external = actor->external.page[--actor->external.nr];
 

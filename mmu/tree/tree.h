@@ -28,6 +28,7 @@
 #define ROLE_ACCESS_ALL	 (7u << 8)
 #define ROLE_EFER_NX	 (1u << 12)
 #define ROLE_CR0_WP	 (1u << 13)
+#define ROLE_AD_DISABLED (1u << 16)
 #define ROLE_IS_MIRROR	 (1u << 19)
 #define ROLE_SMM	 (1u << 24)
 
@@ -210,7 +211,8 @@ enum tree_rule {
 	TREE_WRITE_PROTECT, /* W: a write faults, and the fast path gives it back */
 	TREE_WRITE_TRACK,   /* W, and the mark that lets the fast path give it back */
 	TREE_CLEAR_DIRTY,   /* D: the processor logs the next write */
-	TREE_AGE,	    /* A */
+	TREE_AGE,	    /* A; without A all access, which the fast path gives back */
+	TREE_TEST_AGE,	    /* nothing: what TREE_AGE would hit */
 };
 
 #define TREE_SWEEP_WORDS (TABLE_ENTRIES / 64)

@@ -42,7 +42,7 @@ static int split_range(struct tpt_vm *vm, struct actor *worker, const struct mem
 	return more;
 }
 
-/* Sweeps the slot's leaves of @min level and above, and flushes what it took. */
+/* Sweeps the slot's leaves of @min level and above. A flush is owed. */
 static int sweep_slot(struct tpt_vm *vm, struct actor *worker, const struct memslot *slot,
 		      enum tree_rule rule, enum tpt_level min)
 {
@@ -58,8 +58,6 @@ static int sweep_slot(struct tpt_vm *vm, struct actor *worker, const struct mems
 		more = range_sweep_chunk(&vm->env, worker, &op);
 		worker_leave(worker);
 	} while (more > 0);
-	if (op.flush.start < op.flush.end)
-		flush_slot(worker, slot, op.flush.start, op.flush.end);
 	return more;
 }
 
@@ -81,6 +79,9 @@ int dirty_log_on(struct tpt_vm *vm, const struct memslot *slot)
 	/* A huge leaf has one D for all its pages: the first write must fault. */
 	if (!err && dirty_rule(vm) == TREE_CLEAR_DIRTY)
 		err = sweep_slot(vm, worker, slot, TREE_WRITE_PROTECT, TPT_LEVEL_2M);
+	/* Whatever the sweeps found: an entry may have lost its W before without a flush, to aging
+	 * or with a table that is being detached. */
+	flush_slot(worker, slot, slot->base_gfn, slot->base_gfn + slot->npages);
 	worker_put(vm, worker);
 	return err;
 }

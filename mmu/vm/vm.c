@@ -84,6 +84,8 @@ static int config_check(const struct tpt_vm_config *c)
 		 "external: needs EPT, a shared bit, self-snoop and one address space"},
 		{c->external && (c->flags & (TPT_VM_SLOT_ZAP_ALL | TPT_VM_IGNORE_GUEST_PAT)),
 		 "external: neither SLOT_ZAP_ALL nor IGNORE_GUEST_PAT"},
+		{c->external && (c->flags & TPT_VM_NO_AD),
+		 "external: needs accessed and dirty flags"},
 		{!c->external && c->shared_bit, "shared_bit: needs an external table"},
 		{c->external && (c->flags & TPT_VM_SW_PROTECTED),
 		 "SW_PROTECTED: without external table"},

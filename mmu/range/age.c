@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * From host-virtual memory to the direct leaves that map it: which were used, and they are old from
+ * now on. In shared sections, a part of one slot a chunk. Never touches a mirror, never flushes.
+ */
+#include "mmu/range/range.h"
+
+/* What a sweep needs to say in host-virtual pages which leaves it hit. */
+struct note {
+	struct range_age *op;
+	const struct memslot *slot;
+	struct tpt_gfn_range part;
+};
+
+static void note_leaf(const struct note *n, tpt_gfn start, tpt_gfn end)
+{
+	if (start < n->part.start)
+		start = n->part.start;
+	if (end > n->part.end)
+		end = n->part.end;
+	for (tpt_gfn gfn = start; gfn < end; gfn++) {
+		uint64_t page = (slot_hva(n->slot, gfn).a - n->op->start.a) >> TPT_PAGE_SHIFT;
+
+		n->op->young[page / 64] |= 1ull << (page % 64);
+	}
+}
+
+static void note_run(void *ctx, tpt_gfn gfn, unsigned int level, const uint64_t *hit,
+		     unsigned int nr)
+{
+	const struct note *n = ctx;
+	uint64_t pages = tpt_level_pages(level);
+
+	n->op->found = true;
+	for (unsigned int i = 0; i < nr && n->op->young; i++)
+		if (hit[i / 64] >> (i % 64) & 1)
+			note_leaf(n, gfn + i * pages, gfn + (i + 1) * pages);
+}
+
+/* The next part of the slot that the operation is about, from op->pos on. */
+static bool next_part(const struct fault_env *env, const struct range_age *op,
+		      const struct memslot *slot, struct tpt_gfn_range *part)
+{
+	if (!slot_hva_range(slot, op->start, op->end, part))
+		return false;
+	if (part->start < op->pos)
+		part->start = op->pos;
+	if (part->start >= part->end)
+		return false;
+	/* Where both kinds of memory are in one tree, private pages are not the host's to age. */
+	if (env->private_memory && !env->has_mirror)
+		return attr_next_change(env->slots, part->start, part->end, true, part);
+	return true;
+}
+
+static void sweep_part(struct fault_env *env, struct actor *actor, struct range_age *op,
+		       const struct memslot *slot, struct tpt_gfn_range part)
+{
+	struct note note = {.op = op, .slot = slot, .part = part};
+	struct range_sweep sweep = {.rule = op->clear ? TREE_AGE : TREE_TEST_AGE,
+				    .min_level = TPT_LEVEL_4K,
+				    .tree = op->as_id ? TREE_DIRECT_SMM : TREE_DIRECT,
+				    .range = part,
+				    .pos = part.start,
+				    .found = note_run,
+				    .found_ctx = &note};
+
+	range_sweep_chunk(env, actor, &sweep);
+	op->pos = sweep.pos;
+}
+
+int range_age_chunk(struct fault_env *env, struct actor *actor, struct range_age *op)
+{
+	const struct memslot_set *set = &env->slots->set[op->as_id];
+	uint32_t first = slot_first_above(set, op->pos);
+
+	for (uint32_t i = first; i < set->nr; i++) {
+		const struct memslot *slot = set->slot[i];
+		struct tpt_gfn_range part;
+
+		if (next_part(env, op, slot, &part)) {
+			sweep_part(env, actor, op, slot, part);
+			return op->clear || op->young || !op->found;
+		}
+		op->pos = slot->base_gfn + slot->npages;
+		if (i - first >= RANGE_SWEEP_CHUNK)
+			return 1;
+	}
+	op->as_id++;
+	op->pos = 0;
+	return op->as_id < env->slots->address_spaces;
+}
