@@ -510,6 +510,32 @@ static void a_conversion_that_stays_busy_is_tried_again_by_the_guest(void **stat
 	finish(td);
 }
 
+static void nobody_is_inside_while_vcpus_are_held(void **state)
+{
+	struct simtd *td = make_running(1);
+	struct tpt_posix *posix = sim_posix(simtd_sim(td));
+	const struct tpt_platform *platform = tpt_posix_platform(posix);
+	struct waiting w = {.td = td};
+	uint64_t entries;
+	pthread_t thread;
+
+	(void)state;
+	put(td, 0, 0x1000, 1);
+	assert_true(tdx_module_running_vcpu(simtd_module(td), 0) != 0);
+	platform->hold(posix, simtd_vm(td), true);
+	assert_int_equal(tdx_module_running_vcpu(simtd_module(td), 0), 0);
+	entries = calls_ok(td, TDH_VP_ENTER);
+	assert_int_equal(pthread_create(&thread, NULL, touch_thread, &w), 0);
+	for (int i = 0; i < 1000; i++)
+		sched_yield();
+	assert_int_equal(atomic_load(&w.done), 0);
+	assert_int_equal(calls_ok(td, TDH_VP_ENTER), entries);
+	platform->hold(posix, simtd_vm(td), false);
+	pthread_join(thread, NULL);
+	assert_int_equal(w.ret, TD_TOUCHED);
+	finish(td);
+}
+
 static void an_entry_waits_for_a_busy_epoch(void **state)
 {
 	struct simtd *td = make_running(1);
@@ -623,6 +649,7 @@ int main(void)
 		cmocka_unit_test(dropping_the_direct_roots_gives_a_vcpu_inside_new_ones),
 		cmocka_unit_test(a_fault_waits_for_a_busy_secure_ept),
 		cmocka_unit_test(a_conversion_that_stays_busy_is_tried_again_by_the_guest),
+		cmocka_unit_test(nobody_is_inside_while_vcpus_are_held),
 		cmocka_unit_test(an_entry_waits_for_a_busy_epoch),
 		cmocka_unit_test(vcpus_fault_and_accept_while_one_converts),
 	};
