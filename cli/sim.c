@@ -366,8 +366,24 @@ static bool error_code(const struct machine_result *hw, uint64_t *code)
 	}
 }
 
+/* What the guest does. */
+struct access {
+	uint64_t gpa;
+	unsigned int kind;
+	const void *buf; /* a store of @len bytes; NULL: nothing is stored */
+	size_t len;
+};
+
+static void perform(struct sim_cpu *c, const struct access *a, struct machine_result *hw)
+{
+	if (a->buf)
+		machine_write(c->cpu, a->gpa, a->buf, a->len, hw);
+	else
+		machine_access(c->cpu, a->gpa, a->kind, hw);
+}
+
 /* One entry to the guest and what it exits with. */
-static int run_once(struct sim *sim, unsigned int vcpu, uint64_t gpa, unsigned int kind,
+static int run_once(struct sim *sim, unsigned int vcpu, const struct access *a,
 		    struct sim_step *step)
 {
 	struct sim_cpu *c = &sim->cpu[vcpu];
@@ -376,7 +392,7 @@ static int run_once(struct sim *sim, unsigned int vcpu, uint64_t gpa, unsigned i
 
 	if (err)
 		return err;
-	machine_access(c->cpu, gpa, kind, &step->hw);
+	perform(c, a, &step->hw);
 	if (step->hw.outcome == MACHINE_OK)
 		return 0;
 	if (has_pml(sim))
@@ -389,8 +405,8 @@ static int run_once(struct sim *sim, unsigned int vcpu, uint64_t gpa, unsigned i
 	return 0;
 }
 
-int sim_step(struct sim *sim, unsigned int vcpu, uint64_t gpa, unsigned int kind,
-	     struct sim_step *step)
+static int try_once(struct sim *sim, unsigned int vcpu, const struct access *a,
+		    struct sim_step *step)
 {
 	int err;
 
@@ -398,17 +414,32 @@ int sim_step(struct sim *sim, unsigned int vcpu, uint64_t gpa, unsigned int kind
 	if (sim->has_td)
 		return -EPERM;
 	step_begin(sim, &sim->cpu[vcpu]);
-	err = run_once(sim, vcpu, gpa, kind, step);
+	err = run_once(sim, vcpu, a, step);
 	step_end(sim, &sim->cpu[vcpu]);
 	return err;
 }
 
-int sim_access(struct sim *sim, unsigned int vcpu, uint64_t gpa, unsigned int kind,
-	       unsigned int tries, struct sim_step *last, unsigned int *faults)
+int sim_step(struct sim *sim, unsigned int vcpu, uint64_t gpa, unsigned int kind,
+	     struct sim_step *step)
+{
+	const struct access a = {.gpa = gpa, .kind = kind};
+
+	return try_once(sim, vcpu, &a, step);
+}
+
+/* Exits that the guest goes on from without the host's doing anything for the access. */
+static bool just_enters_again(enum machine_outcome outcome)
+{
+	return outcome == MACHINE_KICKED || outcome == MACHINE_PML_FULL ||
+	       outcome == MACHINE_EPT_VIOLATION;
+}
+
+static int try_often(struct sim *sim, unsigned int vcpu, const struct access *a, unsigned int tries,
+		     struct sim_step *last, unsigned int *faults)
 {
 	*faults = 0;
 	for (unsigned int i = 0; i < tries; i++) {
-		int err = sim_step(sim, vcpu, gpa, kind, last);
+		int err = try_once(sim, vcpu, a, last);
 
 		if (err)
 			return err;
@@ -417,12 +448,26 @@ int sim_access(struct sim *sim, unsigned int vcpu, uint64_t gpa, unsigned int ki
 			return 0;
 		if (last->faulted && (last->ret < 0 || last->ret == TPT_RET_PF_EMULATE))
 			return last->ret < 0 ? last->ret : 0;
-		if (!last->faulted && last->hw.outcome != MACHINE_KICKED &&
-		    last->hw.outcome != MACHINE_PML_FULL &&
-		    last->hw.outcome != MACHINE_EPT_VIOLATION)
+		if (!last->faulted && !just_enters_again(last->hw.outcome))
 			return -EFAULT;
 	}
 	return -EAGAIN;
+}
+
+int sim_access(struct sim *sim, unsigned int vcpu, uint64_t gpa, unsigned int kind,
+	       unsigned int tries, struct sim_step *last, unsigned int *faults)
+{
+	const struct access a = {.gpa = gpa, .kind = kind};
+
+	return try_often(sim, vcpu, &a, tries, last, faults);
+}
+
+int sim_write(struct sim *sim, unsigned int vcpu, uint64_t gpa, const void *buf, size_t len,
+	      unsigned int tries, struct sim_step *last, unsigned int *faults)
+{
+	const struct access a = {.gpa = gpa, .kind = MACHINE_WRITE, .buf = buf, .len = len};
+
+	return try_often(sim, vcpu, &a, tries, last, faults);
 }
 
 /* ---- operations, and what they promise ---- */

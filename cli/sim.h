@@ -95,6 +95,10 @@ int sim_step(struct sim *sim, unsigned int vcpu, uint64_t gpa, unsigned int kind
 int sim_access(struct sim *sim, unsigned int vcpu, uint64_t gpa, unsigned int kind,
 	       unsigned int tries, struct sim_step *last, unsigned int *faults);
 
+/* The same for a store of @len bytes, which lie in one page and are in the machine's memory. */
+int sim_write(struct sim *sim, unsigned int vcpu, uint64_t gpa, const void *buf, size_t len,
+	      unsigned int tries, struct sim_step *last, unsigned int *faults);
+
 /* The library's operations with the judge told what they promise. Results are the library's. */
 int sim_set_memory_region(struct sim *sim, const struct tpt_memory_region *region);
 int sim_invalidate(struct sim *sim, uint64_t hva_start, uint64_t hva_end);

@@ -73,7 +73,9 @@ struct tpt_dirty_gfn {
 
 /*
  * Takes up to @max entries that were not collected yet, oldest first; returns how many. Any thread,
- * one at a time for each vCPU. A page is to be copied after the reset, not before.
+ * one at a time for each vCPU. A page is to be copied after the reset, not before. What a processor
+ * still has in its page-modification log comes at its next exit, or when tpt_vm_get_dirty_log()
+ * asks.
  */
 uint32_t tpt_vcpu_dirty_ring_collect(struct tpt_vcpu *vcpu, struct tpt_dirty_gfn *out,
 				     uint32_t max);
