@@ -86,6 +86,14 @@ static void frames_and_guest_addresses_must_be_congruent(void **state)
 	assert_int_equal(f.goal_level, TPT_LEVEL_2M);
 	assert_int_equal(host_fault_on(h->vcpu[0], 4 * GIB, READ, &f), TPT_RET_PF_FIXED);
 	assert_int_equal(f.goal_level, TPT_LEVEL_4K);
+	/* All but the frames is aligned, and the backing claims that they are. */
+	assert_int_equal(host_slot(h, 0, 2, 8 * GIB, GIB, 16 * GIB, 0), 0);
+	h->skew = 512;
+	assert_int_equal(host_fault_on(h->vcpu[0], 8 * GIB, READ, &f), TPT_RET_PF_FIXED);
+	assert_int_equal(f.goal_level, TPT_LEVEL_2M);
+	h->skew = 513;
+	assert_int_equal(host_fault_on(h->vcpu[0], 8 * GIB + 2 * MIB, READ, &f), TPT_RET_PF_FIXED);
+	assert_int_equal(f.goal_level, TPT_LEVEL_4K);
 	host_destroy(h);
 }
 

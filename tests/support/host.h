@@ -47,7 +47,8 @@ struct host {
 	enum tpt_level level;	   /* what it answers */
 	uint64_t ro_start, ro_end; /* hva that the host can only read */
 	bool device;
-	int error; /* answered instead, if not 0 */
+	uint64_t skew; /* added to each frame number */
+	int error;     /* answered instead, if not 0 */
 	_Atomic uint64_t lookups, dirtied;
 	/* Called in the gap of a fault, before the answer. */
 	void (*in_lookup)(struct host *h);
@@ -77,7 +78,7 @@ static inline int host_lookup(void *ctx, const struct tpt_backing_query *q,
 	if (h->error)
 		return h->error;
 	*page = (struct tpt_backing_page){
-		.pfn = tpt_pfn_make(q->hva.a >> TPT_PAGE_SHIFT),
+		.pfn = tpt_pfn_make((q->hva.a >> TPT_PAGE_SHIFT) + h->skew),
 		.writable = q->hva.a < h->ro_start || q->hva.a >= h->ro_end,
 		.device = h->device,
 		.level = h->level,
