@@ -92,6 +92,31 @@ struct tpt_fault {
  */
 int tpt_vcpu_fault(struct tpt_vcpu *vcpu, struct tpt_fault *fault);
 
+/*
+ * Maps guest memory before the guest asks for it: KVM_PRE_FAULT_MEMORY. Each page of [gpa, gpa +
+ * size) is mapped as a read would, private or shared as its attribute says, with no A bit. Bytes
+ * done are told in *done (NULL is allowed) and counted by mappings: one that reaches past the end
+ * is done to the end. 0 if any page was mapped, even if not all were; otherwise what stopped it:
+ *  -EINVAL      gpa or size is no multiple of 4 KiB, the range is empty or wraps; gpa has the
+ *               shared bit, or is wider than the VM's
+ *  -EOPNOTSUPP  not yet: tpt_vm_allow_prefault()
+ *  -ENOENT      no memslot is there
+ *  -EAGAIN      the memslot is being deleted or moved, or something else is under way there
+ *  others       as of tpt_vcpu_fault()
+ * vCPU thread, outside of guest mode. Waits for exclusive sections; never for a memslot.
+ */
+int tpt_vcpu_prefault(struct tpt_vcpu *vcpu, tpt_gpa gpa, uint64_t size, uint64_t *done);
+
+/*
+ * The same for @npages from @gfn on at table speed, for accesses @access (TPT_ACC_READ, and WRITE
+ * if the backing shall make the pages writable): ordinary memory is mapped by one walk and one pass
+ * a leaf table, and the backing is asked by range. What is there already stays. *done counts
+ * pages. Errors as tpt_vcpu_prefault(), and -EINVAL for another @access or frames beyond the VM's;
+ * -ENOENT also for a write to a read-only memslot.
+ */
+int tpt_vcpu_premap(struct tpt_vcpu *vcpu, tpt_gfn gfn, uint64_t npages, uint32_t access,
+		    uint64_t *done);
+
 /* The exit record of the last fault. Valid until the vCPU's next call. */
 const struct tpt_exit *tpt_vcpu_exit(const struct tpt_vcpu *vcpu);
 

@@ -91,6 +91,14 @@ struct tpt_backing_ops {
 	 * become one again? NULL: they never do. Called inside a section: must not sleep.
 	 */
 	enum tpt_level (*mapping_level)(void *ctx, tpt_hva hva, tpt_pfn pfn);
+	/*
+	 * lookup() for up to @nr pages from query->gfn on, all of one memslot: fills page[0 .. n)
+	 * and returns n > 0, or what lookup() would answer for the first page. It may stop
+	 * anywhere, as before a page that has no frame. May be NULL: pages are looked up one by
+	 * one.
+	 */
+	int (*lookup_range)(void *ctx, const struct tpt_backing_query *query, uint32_t nr,
+			    struct tpt_backing_page *page);
 };
 
 /*

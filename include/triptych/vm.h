@@ -137,6 +137,12 @@ int tpt_vm_apicv_changed(struct tpt_vm *vm, tpt_gfn gfn);
 /* The first non-coherent device came, or the last one left: memory types change. Never private. */
 int tpt_vm_set_noncoherent_dma(struct tpt_vm *vm, bool attached);
 
+/*
+ * May tpt_vcpu_prefault() and _premap() map? A VM with an external table begins with no: what is
+ * put into a guest before its measurement is final must not come this way. Any thread. -EIO.
+ */
+int tpt_vm_allow_prefault(struct tpt_vm *vm, bool allowed);
+
 /* Is the VM dead (a broken invariant)? Then every call returns -EIO. */
 bool tpt_vm_is_dead(const struct tpt_vm *vm);
 /* The evidence, as text; "" if it is not dead. */

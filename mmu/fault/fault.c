@@ -72,14 +72,6 @@ static int understand(const struct fault_vcpu *vcpu, struct tpt_fault *fault)
 	return 0;
 }
 
-/* A vCPU whose roots are gone must load them again before its fault means anything. */
-static bool roots_are_stale(const struct fault_vcpu *vcpu)
-{
-	return !vcpu->loaded ||
-	       vcpu->root_generation !=
-		       atomic_load_explicit(&vcpu->env->trees->generation, memory_order_acquire);
-}
-
 /*
  * First section: which slot, and is there any use in asking what stands behind it? CONTINUE: ask.
  * INVALID: no slot, map MMIO.
@@ -98,8 +90,10 @@ static int decide_slot(struct fault_vcpu *vcpu, struct tpt_fault *fault, struct 
 	if (!d->slot)
 		return fault->is_private ? exit_memory_fault(vcpu, fault) : TPT_RET_PF_INVALID;
 	fault->slot = (int32_t)d->slot->id;
+	/* The guest tries again until the slot is gone; who prefaults must not wait for that: the
+	 * deletion may be waiting for him. */
 	if (d->slot->invalid)
-		return TPT_RET_PF_RETRY;
+		return fault->prefetch ? -ERR_AGAIN : TPT_RET_PF_RETRY;
 	if (fault->is_private && !d->slot->gmem)
 		return exit_memory_fault(vcpu, fault);
 	if (slots_invalidating(slots, d->slot, fault->gfn, 1, fault->is_private))

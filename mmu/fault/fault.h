@@ -30,6 +30,7 @@ struct fault_env {
 	bool ignore_guest_pat;
 	bool noncoherent_dma; /* written in the exclusive section */
 	bool ended;	      /* the guest's life is over; written in the exclusive section */
+	bool prefault_allowed; /* written in the exclusive section */
 	enum tpt_level max_leaf_level, max_private_level;
 	uint32_t zap_chunk; /* private mappings a chunk of two-phase removal */
 };
@@ -73,12 +74,55 @@ int fault_handle(struct fault_vcpu *vcpu, struct tpt_fault *fault);
 
 /* ---- map.c ---- */
 
+/* A vCPU whose roots are gone must load them again before its fault means anything. */
+static inline bool roots_are_stale(const struct fault_vcpu *vcpu)
+{
+	return !vcpu->loaded ||
+	       vcpu->root_generation !=
+		       atomic_load_explicit(&vcpu->env->trees->generation, memory_order_acquire);
+}
+
+/*
+ * Walks to the entry at fault->goal_level and links the tables that are missing. Shared section,
+ * after a topup. CONTINUE: the iterator stands there; else how the fault ends.
+ */
+int fault_walk(struct fault_vcpu *vcpu, struct tpt_fault *fault, struct tree_iter *it);
+
 /*
  * Installs the entry that @fault decided on: goal_level, pfn, map_writable; @slot NULL means MMIO.
  * Shared section, after a topup. RET_PF or a negative errno.
  */
 int fault_map(struct fault_vcpu *vcpu, struct tpt_fault *fault, const struct memslot *slot,
 	      bool device);
+
+/* Memory type of a leaf over a device's registers or over memory. */
+uint64_t fault_memtype(const struct fault_env *env, bool device);
+
+/* ---- prefault.c ---- */
+
+/*
+ * Maps what @gpa's page needs for an access with @error_code that the guest has not made, private
+ * or shared as its attribute says. 0 and *next (first GFN behind the mapping), or a negative errno.
+ * No section.
+ */
+int fault_prefault(struct fault_vcpu *vcpu, tpt_gpa gpa, uint64_t error_code, tpt_gfn *next);
+/* Enters a shared section, however long somebody is alone. For who may wait. */
+void fault_section_enter(struct fault_vcpu *vcpu);
+
+/* ---- premap.c ---- */
+
+/* Working memory of a premap. */
+struct premap {
+	struct tpt_backing_page page[TABLE_ENTRIES];
+	tpt_spte leaf[TABLE_ENTRIES];
+};
+
+/*
+ * Maps some of [gfn, end), which is not empty, from @gfn on: of one leaf table at most, or one
+ * mapping. 0 and *next, or a negative errno. No section.
+ */
+int fault_premap(struct fault_vcpu *vcpu, struct premap *work, tpt_gfn gfn, tpt_gfn end,
+		 unsigned int access, tpt_gfn *next);
 
 /* ---- fast.c ---- */
 

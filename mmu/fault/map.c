@@ -9,7 +9,7 @@ static enum tree_id tree_for(const struct fault_env *env, const struct tpt_fault
 	return fault->as_id ? TREE_DIRECT_SMM : TREE_DIRECT;
 }
 
-static uint64_t memtype(const struct fault_env *env, bool device)
+uint64_t fault_memtype(const struct fault_env *env, bool device)
 {
 	const struct pte_format *f = &env->trees->format;
 
@@ -57,7 +57,7 @@ static int map_leaf(struct fault_vcpu *vcpu, struct tpt_fault *fault, struct tre
 							    .host_writable = fault->map_writable,
 							    .write = fault->map_writable,
 							    .accessed = !fault->prefetch,
-							    .memtype = memtype(vcpu->env, device)});
+							    .memtype = fault_memtype(vcpu->env, device)});
 	int err;
 
 	if (iter_kind(it) == PTE_LEAF &&
@@ -128,27 +128,35 @@ static int step(struct fault_vcpu *vcpu, struct tpt_fault *fault, struct tree_it
 	}
 }
 
-int fault_map(struct fault_vcpu *vcpu, struct tpt_fault *fault, const struct memslot *slot,
-	      bool device)
+int fault_walk(struct fault_vcpu *vcpu, struct tpt_fault *fault, struct tree_iter *it)
 {
 	struct fault_env *env = vcpu->env;
 	enum tree_id id = tree_for(env, fault);
-	struct tree_iter it;
 	int ret;
 
-	if (!iter_start(&it, env->trees, id, fault->gfn, fault->gfn + 1, TPT_LEVEL_4K))
+	if (!iter_start(it, env->trees, id, fault->gfn, fault->gfn + 1, TPT_LEVEL_4K))
 		return TPT_RET_PF_RETRY;
 
-	for (;; iter_down(&it)) {
-		if (id == TREE_MIRROR && it.level == fault->goal_level &&
-		    iter_kind(&it) == PTE_TABLE)
+	for (;; iter_down(it)) {
+		if (id == TREE_MIRROR && it->level == fault->goal_level &&
+		    iter_kind(it) == PTE_TABLE)
 			lower_goal(fault);
-		if (it.level == fault->goal_level)
-			break;
-		ret = step(vcpu, fault, &it);
+		if (it->level == fault->goal_level)
+			return TPT_RET_PF_CONTINUE;
+		ret = step(vcpu, fault, it);
 		if (ret != TPT_RET_PF_CONTINUE)
 			return ret;
 	}
+}
+
+int fault_map(struct fault_vcpu *vcpu, struct tpt_fault *fault, const struct memslot *slot,
+	      bool device)
+{
+	struct tree_iter it;
+	int ret = fault_walk(vcpu, fault, &it);
+
+	if (ret != TPT_RET_PF_CONTINUE)
+		return ret;
 	if (iter_kind(&it) == PTE_FROZEN || iter_kind(&it) == PTE_BLOCKED)
 		return TPT_RET_PF_RETRY;
 	ret = slot ? map_leaf(vcpu, fault, &it, device) : map_mmio(vcpu, fault, &it);

@@ -231,6 +231,19 @@ struct tree_sweep {
 unsigned int tree_sweep(struct actor *actor, struct tree_iter *it, unsigned int nr,
 			struct tree_sweep *sweep);
 
+/* ---- fill.c ---- */
+
+/*
+ * Fills the @nr entries from the iterator's on, all in one table of a direct tree, with leaf[0 ..
+ * nr). Entries that are leaves stay what they are; it stops before one that is neither EMPTY nor a
+ * leaf. Shared section. Returns how many entries from the first on are leaves now, and in @hit
+ * which of them it filled (bit i: entry i); or -ERR_BUSY: the table is dead, nothing was filled;
+ * or -ERR_IO: one of @leaf is no leaf of this level, nothing was filled, the VM is dead. No flush
+ * is owed.
+ */
+int tree_fill(struct actor *actor, struct tree_iter *it, unsigned int nr, const tpt_spte *leaf,
+	      uint64_t hit[TREE_SWEEP_WORDS]);
+
 /* Moves the iterator @n entries on inside its table: the next step goes on behind them. */
 static inline void iter_skip(struct tree_iter *it, unsigned int n)
 {

@@ -141,6 +141,7 @@ static void init_env(struct tpt_vm *vm, const struct tpt_vm_config *c)
 		.max_leaf_level = (enum tpt_level)c->max_leaf_level,
 		.max_private_level = (enum tpt_level)c->max_private_level,
 		.zap_chunk = c->zap_chunk,
+		.prefault_allowed = !c->external,
 	};
 }
 

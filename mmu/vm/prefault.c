@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/* Mapping before the guest asks: ranges, their rules and how far it came. Decides no entry. */
+#include "mmu/vm/vm.h"
+
+int tpt_vm_allow_prefault(struct tpt_vm *vm, bool allowed)
+{
+	int err = update_begin(vm);
+
+	if (err)
+		return err;
+	vm->env.prefault_allowed = allowed;
+	update_end(vm);
+	return 0;
+}
+
+static int refuse(struct tpt_vcpu *vcpu, uint64_t start, uint64_t size, const char *rule)
+{
+	vm_log(&vcpu->vm->base, TPT_LOG_WARNING, "prefault of %#lx + %#lx: %s", start, size, rule);
+	return -ERR_INVAL;
+}
+
+/* The first mapping from @gpa on, with the roots that it needs. */
+static int prefault_next(struct tpt_vcpu *vcpu, uint64_t gpa, tpt_gfn *next)
+{
+	struct tpt_roots roots;
+	int err;
+
+	if (gpa >> TPT_PAGE_SHIFT & vcpu->vm->env.shared_gfn)
+		return refuse(vcpu, gpa, TPT_PAGE_SIZE, "the shared bit names no other memory");
+	err = tpt_vcpu_load_roots(vcpu, &roots);
+	return err ? err
+		   : fault_prefault(&vcpu->fault, tpt_gpa_make(gpa), TPT_PFERR_GUEST_FINAL, next);
+}
+
+int tpt_vcpu_prefault(struct tpt_vcpu *vcpu, tpt_gpa gpa, uint64_t size, uint64_t *done)
+{
+	uint64_t at = gpa.a, end = gpa.a + size;
+	tpt_gfn next;
+	int err = 0;
+
+	if (done)
+		*done = 0;
+	if ((gpa.a | size) & (TPT_PAGE_SIZE - 1))
+		return refuse(vcpu, gpa.a, size, "not whole pages");
+	if (end <= at)
+		return refuse(vcpu, gpa.a, size, "empty, or it wraps");
+	while (at < end && !err) {
+		err = prefault_next(vcpu, at, &next);
+		if (!err)
+			at = end >> TPT_PAGE_SHIFT < next ? end : next << TPT_PAGE_SHIFT;
+	}
+	if (done)
+		*done = at - gpa.a;
+	return at > gpa.a ? 0 : err;
+}
+
+int tpt_vcpu_premap(struct tpt_vcpu *vcpu, tpt_gfn gfn, uint64_t npages, uint32_t access,
+		    uint64_t *done)
+{
+	struct vm_base *base = &vcpu->vm->base;
+	tpt_gfn at = gfn, next, limit = 1ull << vcpu->vm->trees.gfn_bits;
+	struct premap *work;
+	struct tpt_roots roots;
+	int err = 0;
+
+	if (done)
+		*done = 0;
+	if (!(access & TPT_ACC_READ) || access & ~TPT_ACC_ALL)
+		return refuse(vcpu, gfn, npages, "pages for an access that does not read");
+	if (!npages || gfn >= limit || npages > limit - gfn)
+		return refuse(vcpu, gfn, npages, "pages: none, or beyond the guest's");
+	work = mem_alloc(base, sizeof(*work));
+	if (!work)
+		return -ERR_NOMEM;
+	while (at < gfn + npages && !err) {
+		err = tpt_vcpu_load_roots(vcpu, &roots);
+		if (!err)
+			err = fault_premap(&vcpu->fault, work, at, gfn + npages, access, &next);
+		if (!err)
+			at = next < gfn + npages ? next : gfn + npages;
+	}
+	mem_free(base, work, sizeof(*work));
+	if (done)
+		*done = at - gfn;
+	return at > gfn ? 0 : err;
+}

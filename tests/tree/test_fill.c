@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * Filling EMPTY entries of one table at once: the same entries, counts and events as the transition
+ * made for each in turn; the same answer in a dead table; nothing done where a word is no leaf.
+ */
+#include "tests/support/host.h"
+
+#include "mmu/vm/vm.h"
+
+#define EVENTS 1024
+
+struct said {
+	unsigned int nr;
+	struct tpt_event event[EVENTS];
+};
+
+static void listen(void *ctx, const struct tpt_event *event)
+{
+	struct said *s = ctx;
+
+	if (event->kind == TPT_EVENT_SPTE_CHANGED && s->nr < EVENTS)
+		s->event[s->nr++] = *event;
+}
+
+/* A VM with tables down to @level at gfn 0 of its direct tree, and an iterator on entry 0 there. */
+struct bench {
+	struct host *h;
+	struct said said;
+	struct actor *actor;
+	struct tree_iter it;
+};
+
+static void bench_open(struct bench *b, enum tpt_format format, unsigned int level,
+		       unsigned int vcpus)
+{
+	struct tpt_fault walk = {.goal_level = (enum tpt_level)level, .prefetch = true};
+	struct tpt_vm_config c;
+
+	memset(b, 0, sizeof(*b));
+	host_config_npt(&c);
+	c.format = format;
+	c.event = listen;
+	c.event_ctx = &b->said;
+	b->h = host_create(&c, vcpus);
+	b->actor = &b->h->vcpu[0]->fault.actor;
+	assert_int_equal(tables_topup(&b->h->vm->trees, b->actor, false), 0);
+	assert_true(section_enter(b->actor));
+	assert_int_equal(fault_walk(&b->h->vcpu[0]->fault, &walk, &b->it), TPT_RET_PF_CONTINUE);
+	section_leave(b->actor);
+	b->said.nr = 0;
+}
+
+/* What was poked in by hand is taken out by hand. */
+static void bench_close(struct bench *b)
+{
+	for (unsigned int i = 0; i < TABLE_ENTRIES; i++)
+		atomic_store(&b->it.entry[i], PTE_EMPTY_WORD);
+	atomic_store(&b->h->vm->base.dead, 0);
+	assert_int_equal(host_end(b->h), 0);
+}
+
+static tpt_spte leaf_at(const struct bench *b, unsigned int i, bool write)
+{
+	unsigned int level = b->it.level;
+
+	return pte_make_leaf(&b->it.trees->format,
+			     &(struct pte_leaf){.pfn = {(i + 512ull) * tpt_level_pages(level)},
+						.level = level,
+						.host_writable = write,
+						.write = write});
+}
+
+static int64_t leaves(const struct bench *b)
+{
+	return trees_count(b->it.trees, count_tree(TPT_TREE_DIRECT, b->it.level));
+}
+
+/* The first form, repeated: what tree_fill() must equal. */
+static int fill_one_by_one(struct bench *b, unsigned int nr, const tpt_spte *leaf, uint64_t *hit)
+{
+	for (unsigned int i = 0; i < TREE_SWEEP_WORDS; i++)
+		hit[i] = 0;
+	for (unsigned int i = 0; i < nr; i++) {
+		struct tree_iter it = b->it;
+
+		iter_skip(&it, i);
+		iter_reread(&it);
+		if (iter_kind(&it) == PTE_LEAF)
+			continue;
+		if (iter_kind(&it) != PTE_EMPTY)
+			return (int)i;
+		assert_int_equal(tree_transition(b->actor, &it, leaf[i], TREE_SHARED), 0);
+		hit[i / 64] |= 1ull << (i % 64);
+	}
+	return (int)nr;
+}
+
+static uint64_t random_state = 7;
+
+static unsigned int pick(unsigned int n)
+{
+	random_state = random_state * 6364136223846793005ull + 1442695040888963407ull;
+	return (unsigned int)(random_state >> 33) % n;
+}
+
+/* The same random table in both: mostly EMPTY, some leaves, seldom what stops a fill. */
+static void poke(struct bench *a, struct bench *b)
+{
+	for (unsigned int i = 0; i < TABLE_ENTRIES; i++) {
+		unsigned int what = pick(2000);
+		tpt_spte w = pte_empty();
+
+		if (what < 200)
+			w = leaf_at(a, pick(512), pick(2));
+		else if (what == 200)
+			w = pte_frozen();
+		else if (what == 201 && a->it.level == TPT_LEVEL_4K)
+			w = pte_make_mmio(&a->it.trees->format, i, 3, TPT_ACC_ALL);
+		else if (what == 202 && a->it.level > TPT_LEVEL_4K)
+			w = pte_table(&a->it.trees->format, (tpt_hpa){GIB});
+		atomic_store(&a->it.entry[i], w.w);
+		atomic_store(&b->it.entry[i], w.w);
+	}
+}
+
+static void compare_once(struct bench *a, struct bench *b)
+{
+	tpt_spte leaf[TABLE_ENTRIES];
+	uint64_t hit[2][TREE_SWEEP_WORDS];
+	int64_t was = leaves(a), was_b = leaves(b);
+	unsigned int nr = 1 + pick(TABLE_ENTRIES);
+	int done[2];
+
+	poke(a, b);
+	a->said.nr = b->said.nr = 0;
+	for (unsigned int i = 0; i < nr; i++)
+		leaf[i] = leaf_at(a, i, pick(2));
+	assert_true(section_enter(a->actor));
+	done[0] = tree_fill(a->actor, &a->it, nr, leaf, hit[0]);
+	section_leave(a->actor);
+	assert_true(section_enter(b->actor));
+	done[1] = fill_one_by_one(b, nr, leaf, hit[1]);
+	section_leave(b->actor);
+
+	assert_int_equal(done[0], done[1]);
+	assert_memory_equal(hit[0], hit[1], sizeof(hit[0]));
+	assert_int_equal(leaves(a) - was, leaves(b) - was_b);
+	for (unsigned int i = 0; i < TABLE_ENTRIES; i++)
+		assert_int_equal(atomic_load(&a->it.entry[i]), atomic_load(&b->it.entry[i]));
+	assert_int_equal(a->said.nr, b->said.nr);
+	for (unsigned int i = 0; i < a->said.nr; i++) {
+		const struct tpt_event *x = &a->said.event[i], *y = &b->said.event[i];
+
+		assert_int_equal(x->gfn, y->gfn);
+		assert_int_equal(x->level, y->level);
+		assert_int_equal(x->vcpu, y->vcpu);
+		assert_int_equal(x->old_spte.w, y->old_spte.w);
+		assert_int_equal(x->new_spte.w, y->new_spte.w);
+	}
+}
+
+static void it_equals_the_first_form_repeated(void **state)
+{
+	static struct bench a, b;
+
+	(void)state;
+	for (enum tpt_format format = TPT_FORMAT_EPT; format <= TPT_FORMAT_NPT; format++) {
+		for (unsigned int level = TPT_LEVEL_4K; level <= TPT_LEVEL_1G; level++) {
+			bench_open(&a, format, level, 1);
+			bench_open(&b, format, level, 1);
+			for (unsigned int i = 0; i < 200; i++)
+				compare_once(&a, &b);
+			bench_close(&a);
+			bench_close(&b);
+		}
+	}
+}
+
+static void a_dead_table_gains_nothing(void **state)
+{
+	struct bench b;
+	tpt_spte leaf[TABLE_ENTRIES];
+	uint64_t hit[TREE_SWEEP_WORDS];
+	struct table *table;
+
+	(void)state;
+	bench_open(&b, TPT_FORMAT_NPT, TPT_LEVEL_4K, 1);
+	for (unsigned int i = 0; i < TABLE_ENTRIES; i++)
+		leaf[i] = leaf_at(&b, i, true);
+	table = table_header(b.it.trees, b.it.path[1]);
+	atomic_store(&table->dead, 1);
+	assert_true(section_enter(b.actor));
+	assert_int_equal(tree_fill(b.actor, &b.it, TABLE_ENTRIES, leaf, hit), -EBUSY);
+	section_leave(b.actor);
+	for (unsigned int i = 0; i < TABLE_ENTRIES; i++)
+		assert_int_equal(atomic_load(&b.it.entry[i]), PTE_EMPTY_WORD);
+	for (unsigned int i = 0; i < TREE_SWEEP_WORDS; i++)
+		assert_int_equal(hit[i], 0);
+	assert_int_equal(leaves(&b), 0);
+	assert_int_equal(b.said.nr, 0);
+	atomic_store(&table->dead, 0);
+	bench_close(&b);
+}
+
+static void one_word_that_is_no_leaf_refuses_all(void **state)
+{
+	struct bench b;
+	tpt_spte leaf[TABLE_ENTRIES];
+	uint64_t hit[TREE_SWEEP_WORDS];
+
+	(void)state;
+	for (unsigned int level = TPT_LEVEL_4K; level <= TPT_LEVEL_2M; level++) {
+		bench_open(&b, TPT_FORMAT_EPT, level, 1);
+		const struct pte_format *f = &b.it.trees->format;
+		const tpt_spte bad[] = {pte_empty(), pte_frozen(), pte_block(leaf_at(&b, 5, true)),
+					/* At 2M: a table; and a frame that is not aligned. */
+					pte_table(f, (tpt_hpa){GIB}),
+					(tpt_spte){leaf_at(&b, 5, true).w + TPT_PAGE_SIZE}};
+
+		for (unsigned int i = 0; i < (level == TPT_LEVEL_4K ? 3 : 5); i++) {
+			for (unsigned int k = 0; k < TABLE_ENTRIES; k++)
+				leaf[k] = leaf_at(&b, k, true);
+			leaf[300] = bad[i];
+			assert_true(section_enter(b.actor));
+			assert_int_equal(tree_fill(b.actor, &b.it, TABLE_ENTRIES, leaf, hit), -EIO);
+			section_leave(b.actor);
+			assert_true(tpt_vm_is_dead(b.h->vm));
+			atomic_store(&b.h->vm->base.dead, 0);
+			for (unsigned int k = 0; k < TABLE_ENTRIES; k++)
+				assert_int_equal(atomic_load(&b.it.entry[k]), PTE_EMPTY_WORD);
+		}
+		bench_close(&b);
+	}
+}
+
+/* Two that fill one table at once: each entry is filled by one of them. */
+struct racer {
+	struct actor *actor;
+	struct tree_iter it;
+	const tpt_spte *leaf;
+	uint64_t hit[TREE_SWEEP_WORDS];
+	int done;
+};
+
+static void *race(void *arg)
+{
+	struct racer *r = arg;
+
+	must(section_enter(r->actor));
+	r->done = tree_fill(r->actor, &r->it, TABLE_ENTRIES, r->leaf, r->hit);
+	section_leave(r->actor);
+	return NULL;
+}
+
+static void two_at_once_share_the_entries(void **state)
+{
+	static tpt_spte leaf[2][TABLE_ENTRIES];
+	struct bench b;
+
+	(void)state;
+	bench_open(&b, TPT_FORMAT_NPT, TPT_LEVEL_4K, 2);
+	for (unsigned int i = 0; i < TABLE_ENTRIES; i++) {
+		leaf[0][i] = leaf_at(&b, i, true);
+		leaf[1][i] = leaf_at(&b, i, false);
+	}
+	for (unsigned int round = 0; round < 500; round++) {
+		struct racer r[2];
+		pthread_t thread[2];
+		int64_t was = leaves(&b);
+
+		for (unsigned int i = 0; i < TABLE_ENTRIES; i++)
+			atomic_store(&b.it.entry[i], PTE_EMPTY_WORD);
+		for (unsigned int i = 0; i < 2; i++)
+			r[i] = (struct racer){
+				.actor = &b.h->vcpu[i]->fault.actor, .it = b.it, .leaf = leaf[i]};
+		for (unsigned int i = 0; i < 2; i++)
+			assert_int_equal(pthread_create(&thread[i], NULL, race, &r[i]), 0);
+		for (unsigned int i = 0; i < 2; i++)
+			pthread_join(thread[i], NULL);
+		for (unsigned int i = 0; i < TABLE_ENTRIES; i++) {
+			unsigned int first = r[0].hit[i / 64] >> (i % 64) & 1;
+			unsigned int second = r[1].hit[i / 64] >> (i % 64) & 1;
+
+			assert_int_equal(first + second, 1);
+			assert_int_equal(atomic_load(&b.it.entry[i]), leaf[second][i].w);
+		}
+		assert_int_equal(r[0].done, TABLE_ENTRIES);
+		assert_int_equal(r[1].done, TABLE_ENTRIES);
+		assert_int_equal(leaves(&b) - was, TABLE_ENTRIES);
+	}
+	bench_close(&b);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(it_equals_the_first_form_repeated),
+		cmocka_unit_test(a_dead_table_gains_nothing),
+		cmocka_unit_test(one_word_that_is_no_leaf_refuses_all),
+		cmocka_unit_test(two_at_once_share_the_entries),
+	};
+
+	return cmocka_run_group_tests_name("fill", tests, NULL, NULL);
+}
