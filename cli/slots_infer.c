@@ -68,6 +68,20 @@ static int by_frame(const void *a, const void *b)
 	return (x->gfn > y->gfn) - (x->gfn < y->gfn);
 }
 
+/* What the leaf that event @i installed says. */
+static struct point point_of(const struct trace *t, uint32_t i)
+{
+	const struct trace_event *leaf = &t->events[i];
+
+	return (struct point){
+		.gfn = leaf->change.gfn,
+		.pages = 1ull << 9 * (leaf->level - 1),
+		.pfn = trace_word_pfn(leaf->change.new_word),
+		.zaps = trace_zaps_before(t, i),
+		.kind = leaf->change.new_word & 2 ? POINT_RW : POINT_RO,
+	};
+}
+
 static int collect(struct inference *in)
 {
 	const struct trace *t = in->t;
@@ -80,16 +94,9 @@ static int collect(struct inference *in)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < t->nr_faults; i++) {
 		const struct trace_fault *f = &t->faults[i];
-		const struct trace_event *leaf = f->leaf == TRACE_NONE ? NULL : &t->events[f->leaf];
 
-		if (leaf && f->outcome == TRACE_INSTALLED)
-			in->points[in->nr_points++] = (struct point){
-				.gfn = leaf->change.gfn,
-				.pages = 1ull << 9 * (leaf->level - 1),
-				.pfn = trace_word_pfn(leaf->change.new_word),
-				.zaps = trace_zaps_before(t, f->leaf),
-				.kind = leaf->change.new_word & 2 ? POINT_RW : POINT_RO,
-			};
+		if (f->outcome == TRACE_INSTALLED && f->leaf != TRACE_NONE)
+			in->points[in->nr_points++] = point_of(t, f->leaf);
 		else if (f->outcome == TRACE_MMIO_CREATED || f->outcome == TRACE_MMIO_HIT)
 			in->holes[in->nr_holes++] = t->events[f->event].fault.gpa >> 12;
 	}

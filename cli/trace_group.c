@@ -378,7 +378,7 @@ static int alloc_groups(struct grouping *g)
 	t->owner = malloc(n * sizeof(*t->owner));
 	t->fault_of = malloc(n * sizeof(*t->fault_of));
 	t->faults = calloc(faults, sizeof(*t->faults));
-	t->installs = malloc((t->counts[TRACE_SPTE_CHANGED] + 1) * sizeof(*t->installs));
+	t->installs = calloc(t->counts[TRACE_SPTE_CHANGED] + 1, sizeof(*t->installs));
 	t->zap_alls = malloc((t->counts[TRACE_ZAP_ALL_FAST] + 1) * sizeof(*t->zap_alls));
 	g->install_fault = calloc(t->counts[TRACE_SPTE_CHANGED] + 1, sizeof(uint32_t));
 	if (!t->attr || !t->owner || !t->fault_of || !t->faults || !t->installs || !t->zap_alls ||

@@ -593,7 +593,7 @@ static void a_table_that_others_saw_for_a_moment_is_not_used_again_at_once(void 
 	wait_deferred(b.vm);
 
 	/* One that nobody saw does not. */
-	new_ = word(&b, PTE_TABLE, 2, &table);
+	word(&b, PTE_TABLE, 2, &table);
 	cached = b.actor->tables.nr;
 	table_unmake(table, b.actor);
 	assert_int_equal(b.actor->tables.nr, cached + 1);
