@@ -15,6 +15,8 @@
 #include <string.h>
 
 #define BLOCK_PAGES 512ull
+/* A range longer than this is kept whole: a broken file's or trace's could have any length. */
+#define WIDE_PAGES (64 * BLOCK_PAGES)
 /* Made-up addresses: far above any x86-64 user address, so that no recorded range covers them. */
 #define MADE_UP_BASE 0x4000000000000000ull
 #define MADE_UP_STEP (1ull << TRACE_GPA_BITS)
@@ -67,6 +69,8 @@ struct backing {
 	struct hit *hits;
 	size_t nr_hits;
 	size_t hits_room;
+	struct hit *wide; /* longer than WIDE_PAGES: not cut into blocks, in the trace's order */
+	size_t nr_wide;
 	struct shared_frame *shared;
 	size_t nr_shared;
 };
@@ -163,6 +167,13 @@ static bool hit_between(const struct backing *b, uint16_t region, uint64_t first
 	uint32_t from = x < y ? x : y, to = x < y ? y : x;
 	size_t lo = 0, hi = b->nr_hits;
 
+	for (size_t i = 0; i < b->nr_wide; i++) {
+		const struct hit *w = &b->wide[i];
+
+		if (w->region == region && w->event >= from && w->event < to && w->first < end &&
+		    first < w->end)
+			return true;
+	}
 	while (lo < hi) {
 		size_t mid = lo + (hi - lo) / 2;
 		const struct hit *h = &b->hits[mid];
@@ -312,6 +323,37 @@ bool backing_covered(const struct backing *b, uint32_t event, unsigned int regio
 	return true;
 }
 
+static int add_wide(struct backing *b, const struct hit *h)
+{
+	void *p = realloc(b->wide, (b->nr_wide + 1) * sizeof(*b->wide));
+
+	if (!p)
+		return -ENOMEM;
+	b->wide = p;
+	b->wide[b->nr_wide++] = *h;
+	return 0;
+}
+
+static int add_range(struct backing *b, const struct backing_range *r, uint32_t event)
+{
+	uint64_t end = r->first + r->count;
+	struct hit h = {.event = event, .region = (uint16_t)r->region, .first = r->first};
+	int rc = 0;
+
+	if (r->count > WIDE_PAGES) {
+		h.end = end;
+		return add_wide(b, &h);
+	}
+	for (; !rc && h.first < end; h.first = h.end) {
+		h.block = h.first / BLOCK_PAGES;
+		h.end = (h.block + 1) * BLOCK_PAGES;
+		if (h.end > end)
+			h.end = end;
+		rc = add_hit(b, &h);
+	}
+	return rc;
+}
+
 static int find_hits(struct backing *b)
 {
 	int rc = 0;
@@ -321,20 +363,11 @@ static int find_hits(struct backing *b)
 		 * ended its epoch. */
 		if (b->t->events[i].kind != TRACE_UNMAP_HVA)
 			continue;
-		for (uint32_t n = 0; n < b->h->nr_regions; n++) {
+		for (uint32_t n = 0; !rc && n < b->h->nr_regions; n++) {
 			struct backing_range r;
-			struct hit h = {.event = i, .region = (uint16_t)n};
 
-			if (!backing_covered(b, i, n, &r))
-				continue;
-			for (h.first = r.first; !rc && h.first < r.first + r.count;
-			     h.first = h.end) {
-				h.block = h.first / BLOCK_PAGES;
-				h.end = (h.block + 1) * BLOCK_PAGES;
-				if (h.end > r.first + r.count)
-					h.end = r.first + r.count;
-				rc = add_hit(b, &h);
-			}
+			if (backing_covered(b, i, n, &r))
+				rc = add_range(b, &r, i);
 		}
 	}
 	if (b->nr_hits)
@@ -667,13 +700,21 @@ static bool same_huge(const struct question *q, uint64_t *pfn)
 	return votes > 0;
 }
 
-/* A fault's write made the host copy this page later on, in the epoch asked about. */
-static bool copied_later(const struct question *q)
+/* The first notifier event, from event q->at on, that hits the page; TRACE_NONE: none does. */
+static uint32_t next_hit(const struct question *q)
 {
 	const struct backing *b = q->b;
 	uint64_t block = q->page / BLOCK_PAGES;
 	size_t lo = 0, hi = b->nr_hits;
+	uint32_t wide = TRACE_NONE;
 
+	for (size_t i = 0; i < b->nr_wide && wide == TRACE_NONE; i++) {
+		const struct hit *w = &b->wide[i];
+
+		if (w->region == q->region && w->event >= q->at && q->page >= w->first &&
+		    q->page < w->end)
+			wide = w->event;
+	}
 	while (lo < hi) {
 		size_t mid = lo + (hi - lo) / 2;
 		const struct hit *h = &b->hits[mid];
@@ -688,11 +729,19 @@ static bool copied_later(const struct question *q)
 		const struct hit *h = &b->hits[lo];
 
 		if (h->region != q->region || h->block != block)
-			return false;
+			break;
 		if (q->page >= h->first && q->page < h->end)
-			return b->t->attr[h->event] == TRACE_ATTR_HOST_INSIDE;
+			return h->event < wide ? h->event : wide;
 	}
-	return false;
+	return wide;
+}
+
+/* A fault's write made the host copy this page later on, in the epoch asked about. */
+static bool copied_later(const struct question *q)
+{
+	uint32_t hit = next_hit(q);
+
+	return hit != TRACE_NONE && q->b->t->attr[hit] == TRACE_ATTR_HOST_INSIDE;
 }
 
 /* Is @pfn read-only in a writable slot at a page other than the one asked about? */
@@ -919,6 +968,7 @@ void backing_free(struct backing *b)
 	free(b->seen);
 	free(b->seen_of);
 	free(b->hits);
+	free(b->wide);
 	free(b->shared);
 	free(b);
 }
