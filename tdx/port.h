@@ -17,22 +17,24 @@
 
 /* The TD that a logical processor is inside of (SEAM non-root mode). */
 struct tdx_port_td {
-	uint64_t tdr;	     /* HPA of the TDR page without key id: names the TD and tags its TLB entries */
-	uint64_t vcpu;	     /* HPA of the TDVPR page */
+	uint64_t
+		tdr; /* HPA of the TDR page without key id: names the TD and tags its TLB entries */
+	uint64_t vcpu;	      /* HPA of the TDVPR page */
 	uint64_t shared_eptp; /* EPTP of the shared EPT as last written to the vCPU; 0 = none */
-	uint16_t hkid;	     /* the TD's private key id */
-	uint8_t shared_bit;  /* GPA bit that selects the shared EPT: 47 or 51 */
-	uint8_t eptp_levels; /* 4 or 5: levels of the Secure EPT */
+	uint16_t hkid;	      /* the TD's private key id */
+	uint8_t shared_bit;   /* GPA bit that selects the shared EPT: 47 or 51 */
+	uint8_t eptp_levels;  /* 4 or 5: levels of the Secure EPT */
 };
 
 /* What the Secure EPT says of one private GPA. */
 struct tdx_port_walk {
-	bool present;  /* a usable leaf was reached; otherwise the access is an EPT violation */
-	uint8_t level; /* level where the walk stopped: 0 = 4 KiB, 1 = 2 MiB, 2 = 1 GiB, 3, 4 */
-	uint8_t rwx;   /* bits 2:0 of the entry where it stopped: R 1, W 2, X 4 */
-	uint64_t hpa;  /* if present: HPA of the first byte of the leaf, without key id */
-	uint8_t nr_tables;			/* tables visited, root first */
-	uint64_t tables[TDX_PORT_MAX_TABLES];	/* their HPAs: what a paging-structure cache may hold */
+	bool present;	   /* a usable leaf was reached; otherwise the access is an EPT violation */
+	uint8_t level;	   /* level where the walk stopped: 0 = 4 KiB, 1 = 2 MiB, 2 = 1 GiB, 3, 4 */
+	uint8_t rwx;	   /* bits 2:0 of the entry where it stopped: R 1, W 2, X 4 */
+	uint64_t hpa;	   /* if present: HPA of the first byte of the leaf, without key id */
+	uint8_t nr_tables; /* tables visited, root first */
+	uint64_t tables[TDX_PORT_MAX_TABLES]; /* their HPAs: what a paging-structure cache may hold
+					       */
 };
 
 /* What the processor asks of the module. All functions may be called from the thread of that LP. */
@@ -44,10 +46,12 @@ struct tdx_port_module {
 	 * *walk, or -ENOENT if @lp is in no TD. Never blocks and takes no module lock: it is the
 	 * hardware's walk.
 	 */
-	int (*private_walk)(void *module, unsigned int lp, uint64_t gpa, struct tdx_port_walk *walk);
+	int (*private_walk)(void *module, unsigned int lp, uint64_t gpa,
+			    struct tdx_port_walk *walk);
 };
 
-/* What the module asks of the processor. Called from the thread that runs the SEAMCALL or TD exit. */
+/* What the module asks of the processor. Called from the thread that runs the SEAMCALL or TD exit.
+ */
 struct tdx_port_processor {
 	/*
 	 * INVEPT on LP @lp: forget every cached translation of the TD named by @tdr, private and
