@@ -19,6 +19,7 @@ enum {
  * return an exit status. */
 int cmd_decode(int argc, char **argv);
 int cmd_replay(int argc, char **argv);
+int cmd_run(int argc, char **argv);
 int cmd_seamcall(int argc, char **argv);
 
 /*

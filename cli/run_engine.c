@@ -1,0 +1,501 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * A scenario from beginning to end: the VM is made, its vCPUs make their accesses step by step, in
+ * turn or each on a thread of its own, and everything is taken down and looked at.
+ */
+#include "cli/run.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Attempts of one access in one step: a fault, what it fixed, and a race or two. */
+#define TRIES	    8
+#define FRAMES_BASE (1ull << 40)
+#define GIB	    (1ull << 30)
+#define PHYS_BITS   48
+
+int run_fail(struct run *r, int err, const char *format, ...)
+{
+	va_list args;
+
+	if (r->why[0])
+		return err;
+	va_start(args, format);
+	vsnprintf(r->why, sizeof(r->why), format, args);
+	va_end(args);
+	return err;
+}
+
+struct tpt_vm *run_vm(struct run *r)
+{
+	return r->td ? simtd_vm(r->td) : sim_vm(r->sim);
+}
+
+/* ---- accesses ---- */
+
+static void completed(struct run *r, unsigned int vcpu)
+{
+	struct run_vcpu *v = &r->vcpus[vcpu];
+	struct run_slot *s;
+	uint64_t page;
+
+	v->accesses++;
+	v->stall = 0;
+	guest_done(r, vcpu);
+	if (r->td)
+		return;
+	s = memory_slot_at(r, v->gpa);
+	if (!s)
+		return;
+	page = (v->gpa - s->gpa) / RUN_PAGE;
+	if (s->logging && v->kind & MACHINE_WRITE && !r->sc->threads)
+		s->written[page / 64] |= 1ull << (page % 64);
+	v->unfilled += s->def->restore && !atomic_load(&s->filled[page]);
+}
+
+static void gave_up(struct run *r, unsigned int vcpu, int err)
+{
+	struct run_vcpu *v = &r->vcpus[vcpu];
+
+	if (!v->errors++) {
+		v->first_error = err;
+		v->error_gpa = v->gpa;
+	}
+	guest_done(r, vcpu);
+}
+
+/* The access is made again in the next step. */
+static void stalls(struct run_vcpu *v)
+{
+	v->stalled++;
+	v->stall++;
+	if (v->stall > v->longest_stall)
+		v->longest_stall = v->stall;
+}
+
+static void emulated(struct run *r, unsigned int vcpu)
+{
+	struct run_vcpu *v = &r->vcpus[vcpu];
+
+	v->mmio++;
+	v->stall = 0;
+	if (r->trace)
+		run_trace_mmio(r->trace, vcpu, v->gpa, v->kind & MACHINE_WRITE);
+	guest_done(r, vcpu);
+}
+
+static void access_direct(struct run *r, unsigned int vcpu)
+{
+	struct run_vcpu *v = &r->vcpus[vcpu];
+	struct sim_step step;
+
+	for (unsigned int i = 0; i < TRIES; i++) {
+		int err = sim_step(r->sim, vcpu, v->gpa, v->kind, &step);
+
+		if (err == -EAGAIN)
+			break;
+		if (err)
+			return gave_up(r, vcpu, err);
+		if (step.hw.outcome == MACHINE_OK)
+			return completed(r, vcpu);
+		if (!step.faulted && step.hw.outcome != MACHINE_KICKED)
+			return gave_up(r, vcpu, -EFAULT);
+		if (!step.faulted)
+			continue;
+		if (step.ret < 0)
+			return gave_up(r, vcpu, step.ret);
+		if (step.ret == TPT_RET_PF_EMULATE || step.ret == TPT_RET_PF_WRITE_PROTECTED)
+			return emulated(r, vcpu);
+		if (step.ret == TPT_RET_PF_RETRY)
+			break;
+	}
+	stalls(v);
+}
+
+/* The guest uses each page as what it made of it. */
+static bool is_shared(struct run *r, uint64_t gpa)
+{
+	struct run_slot *s = memory_slot_at(r, gpa);
+
+	return s && atomic_load(&s->shared[(gpa - s->gpa) / RUN_PAGE]);
+}
+
+static void access_td(struct run *r, unsigned int vcpu)
+{
+	struct run_vcpu *v = &r->vcpus[vcpu];
+	bool shared = is_shared(r, v->gpa);
+	struct simtd_access a = {.gpa = v->gpa | (shared ? simtd_shared(r->td) : 0),
+				 /* Nobody executes shared memory (TDX: #PF or exit). */
+				 .kind = shared && v->kind & MACHINE_EXEC ? MACHINE_READ : v->kind};
+	int ret = v->doing->accept && !shared
+			  ? simtd_guest_accept(r->td, vcpu, v->gpa & ~(RUN_PAGE - 1), RUN_PAGE)
+			  : simtd_guest_touch(r->td, vcpu, &a);
+
+	if (ret < 0)
+		gave_up(r, vcpu, ret);
+	else if (ret == TD_MMIO)
+		emulated(r, vcpu);
+	else
+		completed(r, vcpu);
+}
+
+static void one_step(struct run *r, unsigned int vcpu, uint64_t step)
+{
+	if (!guest_next(r, vcpu, step))
+		return;
+	run_trace_task((int)vcpu);
+	if (r->td)
+		access_td(r, vcpu);
+	else
+		access_direct(r, vcpu);
+	run_trace_task(-1);
+}
+
+/* ---- steps ---- */
+
+static int in_turn(struct run *r)
+{
+	int err = 0;
+
+	for (uint64_t step = 0; !err && !r->killed && step < r->sc->steps; step++) {
+		err = events_at(r, step);
+		for (unsigned int i = 0; !err && !r->killed && i < r->sc->vm.vcpus; i++)
+			one_step(r, i, step);
+	}
+	return err;
+}
+
+struct worker {
+	struct run *r;
+	unsigned int vcpu;
+	pthread_t thread;
+	bool started;
+};
+
+static void *vcpu_thread(void *arg)
+{
+	struct worker *w = arg;
+	struct run_vcpu *v = &w->r->vcpus[w->vcpu];
+
+	for (uint64_t step = 0; step < w->r->sc->steps && !atomic_load(&w->r->stop); step++) {
+		one_step(w->r, w->vcpu, step);
+		atomic_store(&v->step, step + 1);
+	}
+	atomic_store(&v->step, UINT64_MAX);
+	return NULL;
+}
+
+/* The step that every vCPU has come to. */
+static uint64_t slowest(struct run *r)
+{
+	uint64_t least = UINT64_MAX;
+
+	for (unsigned int i = 0; i < r->sc->vm.vcpus; i++) {
+		uint64_t step = atomic_load(&r->vcpus[i].step);
+
+		least = step < least ? step : least;
+	}
+	return least;
+}
+
+static int side_by_side(struct run *r)
+{
+	struct worker *w = calloc(r->sc->vm.vcpus, sizeof(*w));
+	int err = w ? 0 : run_fail(r, -ENOMEM, "no memory");
+
+	for (unsigned int i = 0; !err && i < r->sc->vm.vcpus; i++) {
+		w[i].r = r;
+		w[i].vcpu = i;
+		err = -pthread_create(&w[i].thread, NULL, vcpu_thread, &w[i]);
+		w[i].started = !err;
+	}
+	for (uint64_t step = 0; !err && !r->killed && step < r->sc->steps; step++) {
+		while (slowest(r) < step)
+			sched_yield();
+		err = events_at(r, step);
+	}
+	if (err || r->killed)
+		atomic_store(&r->stop, true);
+	for (unsigned int i = 0; w && i < r->sc->vm.vcpus; i++)
+		if (w[i].started)
+			pthread_join(w[i].thread, NULL);
+	free(w);
+	return err;
+}
+
+/* ---- making it ---- */
+
+static int make_slots(struct run *r)
+{
+	uint32_t nr = 0, n = 0;
+
+	for (uint32_t i = 0; i < r->sc->nr_slots; i++)
+		nr += r->sc->slots[i].nr;
+	r->slots = calloc(nr, sizeof(*r->slots));
+	if (!r->slots)
+		return run_fail(r, -ENOMEM, "no memory");
+	for (uint32_t i = 0; i < r->sc->nr_slots; i++) {
+		const struct run_slot_line *l = &r->sc->slots[i];
+
+		for (uint32_t k = 0; k < l->nr; k++, n++)
+			r->slots[n] = (struct run_slot){
+				.def = l,
+				.id = l->id + k,
+				.gpa = l->area.start + k * (l->area.size / l->nr),
+				.pages = l->area.size / l->nr / RUN_PAGE,
+				.hva = RUN_HVA_BASE + n * RUN_HVA_STRIDE,
+				.logging = l->log,
+			};
+	}
+	r->nr_slots = nr;
+	return 0;
+}
+
+static int make_vcpus(struct run *r)
+{
+	size_t bytes = r->sc->vm.vcpus * sizeof(*r->vcpus);
+
+	r->vcpus = aligned_alloc(_Alignof(struct run_vcpu), bytes);
+	if (!r->vcpus)
+		return run_fail(r, -ENOMEM, "no memory");
+	memset(r->vcpus, 0, bytes);
+	for (unsigned int i = 0; i < r->sc->vm.vcpus; i++)
+		for (unsigned int k = 0; k < RUN_MAX; k++)
+			r->vcpus[i].place[k].random = r->sc->seed << 32 ^ (i + 1) << 8 ^ k;
+	for (unsigned int k = 0; k < RUN_MAX; k++)
+		r->place[k].random = r->sc->seed << 32 ^ k;
+	return 0;
+}
+
+static uint64_t all_bytes(const struct run *r)
+{
+	uint64_t bytes = 0;
+
+	for (uint32_t i = 0; i < r->sc->nr_slots; i++)
+		bytes += r->sc->slots[i].area.size;
+	return bytes;
+}
+
+static int make_direct(struct run *r, char why[RUN_WHY_LEN])
+{
+	const struct run_vm *vm = &r->sc->vm;
+	const struct tpt_vm_config c = {
+		.format = vm->kind == RUN_EPT ? TPT_FORMAT_EPT : TPT_FORMAT_NPT,
+		.flags = vm->flags,
+		.levels = vm->levels,
+		.maxphyaddr = PHYS_BITS,
+		.guest_maxphyaddr = PHYS_BITS,
+		.address_spaces = 1,
+		.max_leaf_level = vm->leaf,
+		.max_private_level = TPT_LEVEL_4K,
+		.backing = &memory_backing_ops,
+		.backing_ctx = r,
+		.event = memory_event,
+		.event_ctx = r,
+	};
+	/* Room for whole blocks at both ends of each slot. */
+	uint64_t frames = all_bytes(r) + (r->nr_slots + 2) * GIB;
+	const struct sim_config sc = {
+		.vm = c,
+		.nr_vcpus = vm->vcpus,
+		.nr_regions = 1,
+		.regions = {{FRAMES_BASE, (frames + GIB - 1) / GIB * GIB}},
+	};
+	int err = sim_prepare(&r->sim, &sc, why, RUN_WHY_LEN);
+
+	if (err)
+		return err;
+	r->used_before = machine_mem_used(sim_machine(r->sim));
+	err = sim_start(r->sim, &c, why, RUN_WHY_LEN);
+	if (!err && memory_init(r)) {
+		snprintf(why, RUN_WHY_LEN, "no memory for the slots");
+		err = -ENOMEM;
+	}
+	for (uint32_t i = 0; !err && i < r->nr_slots; i++) {
+		struct run_slot *s = &r->slots[i];
+
+		if (s->def->absent)
+			continue;
+		err = events_create_slot(r, s, s->gpa);
+		if (err)
+			snprintf(why, RUN_WHY_LEN, "line %u: slot %u: %s", s->def->line, s->id,
+				 strerror(-err));
+	}
+	return err;
+}
+
+static int make_td(struct run *r, char why[RUN_WHY_LEN])
+{
+	const struct simtd_config c = {
+		.nr_vcpus = r->sc->vm.vcpus,
+		.private_bytes = all_bytes(r),
+		.shared_bytes = all_bytes(r),
+		.zap_chunk = r->sc->vm.chunk,
+		.shared_level = r->sc->slots[0].page,
+		.event = memory_event,
+		.event_ctx = r,
+	};
+	int err = simtd_create(&r->td, &c, why, RUN_WHY_LEN);
+
+	for (uint32_t i = 0; !err && i < r->nr_slots; i++) {
+		struct run_slot *s = &r->slots[i];
+
+		s->shared = calloc(s->pages, sizeof(*s->shared));
+		err = s->shared ? simtd_add_slot(r->td, s->gpa, s->pages * RUN_PAGE) : -ENOMEM;
+		s->there = !err;
+		if (err)
+			snprintf(why, RUN_WHY_LEN, "line %u: slot %u: %s", s->def->line, s->id,
+				 strerror(-err));
+	}
+	if (err)
+		return err;
+	r->sim = simtd_sim(r->td);
+	err = simtd_finalize(r->td);
+	if (err)
+		snprintf(why, RUN_WHY_LEN, "finalize: %s", strerror(-err));
+	return err;
+}
+
+static int make(struct run *r)
+{
+	char why[RUN_WHY_LEN] = "";
+	int err;
+
+	pthread_mutex_init(&r->memory, NULL);
+	err = make_slots(r);
+	if (!err)
+		err = make_vcpus(r);
+	if (!err) {
+		err = r->sc->vm.kind == RUN_TD ? make_td(r, why) : make_direct(r, why);
+		if (err)
+			run_fail(r, err, "%s", why);
+	}
+	return err;
+}
+
+/* ---- looking at it ---- */
+
+void run_snap(struct run *r, struct run_snapshot *at)
+{
+	struct tpt_vm_stats s;
+
+	tpt_vm_get_stats(run_vm(r), &s);
+	*at = (struct run_snapshot){
+		.taken = s.vcpus.pf_taken,
+		.fixed = s.vcpus.pf_fixed,
+		.fast = s.vcpus.pf_fast,
+		.spurious = s.vcpus.pf_spurious,
+		.retry = s.vcpus.pf_retry,
+		.emulate = s.vcpus.pf_emulate,
+		.flushes = s.remote_tlb_flush,
+	};
+	for (unsigned int i = 0; i < TPT_KICK_NR; i++)
+		at->kicks += s.kick[i];
+	for (unsigned int i = 0; i < TPT_CALL_NR; i++)
+		at->calls += s.vcpus.external_calls[i];
+	/* With threads: of vCPUs that go on meanwhile. */
+	for (unsigned int i = 0; i < r->sc->vm.vcpus && !r->sc->threads; i++)
+		at->accesses += r->vcpus[i].accesses + r->vcpus[i].mmio;
+}
+
+static void judge(struct run *r)
+{
+	struct machine_report report;
+
+	r->judge = machine_report_count(sim_machine(r->sim));
+	if (r->judge && machine_report_get(sim_machine(r->sim), 0, &report, 1))
+		machine_report_text(&report, r->judge_text, sizeof(r->judge_text));
+}
+
+static void look(struct run *r)
+{
+	struct tpt_vm *vm = run_vm(r);
+	struct tpt_posix_stats posix;
+	struct run_phase *end = &r->phases[r->nr_phases++];
+
+	*end = (struct run_phase){.name = NULL, .step = r->sc->steps};
+	run_snap(r, &end->at);
+	if (!r->td)
+		r->unfilled = memory_unfilled(r);
+	tpt_vm_get_stats(vm, &r->stats);
+	if (!r->audit)
+		r->audit = tpt_vm_audit(vm, r->audit_text, sizeof(r->audit_text));
+	r->dead = tpt_vm_is_dead(vm);
+	snprintf(r->dead_text, sizeof(r->dead_text), "%.200s", tpt_vm_report(vm));
+	tpt_posix_get_stats(sim_posix(r->sim), &posix);
+	r->peak_pages = posix.pages_peak;
+	for (unsigned int i = 0; i < r->sc->vm.vcpus; i++) {
+		struct machine_counters c;
+
+		machine_cpu_counters(machine_get_cpu(sim_machine(r->sim), i), &c);
+		r->cpu.accesses += c.accesses;
+		r->cpu.tlb_hits += c.tlb_hits;
+		r->cpu.walks += c.walks;
+		r->cpu.entries_read += c.entries_read;
+		r->cpu.accessed_set += c.accessed_set;
+		r->cpu.dirty_set += c.dirty_set;
+	}
+	if (r->td)
+		simtd_get_stats(r->td, &r->td_stats);
+}
+
+static void end_direct(struct run *r)
+{
+	tpt_vm_teardown(sim_vm(r->sim));
+	tpt_vm_get_stats(sim_vm(r->sim), &r->final_stats);
+	r->misuses = sim_stop(r->sim);
+	memory_end(r);
+	r->frames = (int64_t)machine_mem_used(sim_machine(r->sim)) - (int64_t)r->used_before;
+}
+
+static void end_td(struct run *r)
+{
+	simtd_end(r->td, &r->remains);
+	r->final_stats = r->remains.stats;
+	r->misuses = r->remains.misuses;
+	r->frames = r->remains.frames;
+}
+
+int run_run(struct run *r)
+{
+	int err = make(r);
+
+	if (err)
+		return err;
+	r->phases[r->nr_phases++] = (struct run_phase){.name = "start"};
+	run_snap(r, &r->phases[0].at);
+	err = r->sc->threads ? side_by_side(r) : in_turn(r);
+	if (!r->td)
+		events_end(r);
+	if (err)
+		return run_fail(r, err, "an event failed: %s", strerror(-err));
+	look(r);
+	if (r->td)
+		end_td(r);
+	else
+		end_direct(r);
+	judge(r);
+	err = run_count(r);
+	return err ? run_fail(r, err, "no memory") : 0;
+}
+
+void run_free(struct run *r)
+{
+	if (r->td) {
+		simtd_destroy(r->td);
+	} else if (r->sim) {
+		sim_stop(r->sim);
+		if (r->by_id)
+			memory_end(r);
+		sim_destroy(r->sim);
+	}
+	for (uint32_t i = 0; r->slots && i < r->nr_slots; i++)
+		free((void *)r->slots[i].shared);
+	free(r->slots);
+	free(r->vcpus);
+	free(r->counters);
+	pthread_mutex_destroy(&r->memory);
+}
