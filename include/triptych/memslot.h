@@ -116,9 +116,17 @@ int tpt_vm_invalidate_begin(struct tpt_vm *vm, tpt_hva start, tpt_hva end,
 			    struct tpt_invalidation *token);
 void tpt_vm_invalidate_end(struct tpt_vm *vm, struct tpt_invalidation *token);
 
+/*
+ * Shared accesses to a slot find the gmem's page too, not the ordinary backing: one copy of the
+ * memory, converted in place. A page is mapped on one side at a time, and keeps its frame; what a
+ * conversion leaves of its content is the owner of the external table's say.
+ */
+#define TPT_GMEM_IN_PLACE (1u << 0)
+
 /* guest_memfd: private memory of one VM, by page index. */
 struct tpt_gmem_ops {
-	size_t size; /* sizeof(struct tpt_gmem_ops) */
+	size_t size;	/* sizeof(struct tpt_gmem_ops) */
+	uint32_t flags; /* TPT_GMEM_* */
 	/* Frame behind page @index and the largest aligned contiguous block around it. Allocates
 	 * on first use. 0, -ENOMEM, -EAGAIN, -EHWPOISON. vCPU threads; may sleep. */
 	int (*get_page)(void *ctx, uint64_t index, tpt_pfn *pfn, enum tpt_level *level);
@@ -131,8 +139,8 @@ int tpt_gmem_create(struct tpt_vm *vm, uint64_t bytes, const struct tpt_gmem_ops
 		    struct tpt_gmem **gmem);
 /*
  * Punches [offset, offset + len) (bytes, 4 KiB aligned): private entries over it are removed, then
- * ops->free_range() is called. Shared entries are never touched. -EINVAL; -EBUSY as for slots: some
- * entries are still there, nothing was freed; call again.
+ * ops->free_range() is called. Shared entries are touched only where memory is IN_PLACE. -EINVAL;
+ * -EBUSY as for slots: some entries are still there, nothing was freed; call again.
  */
 int tpt_gmem_punch_hole(struct tpt_gmem *gmem, uint64_t offset, uint64_t len);
 /* Destroys it. -EBUSY while a slot is bound to it. Its pages are the embedder's: no free_range().

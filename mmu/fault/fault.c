@@ -15,7 +15,7 @@ struct decision {
 	struct slots_snapshot snapshot;
 	struct tpt_backing_query query;
 	bool readonly;
-	const struct tpt_gmem *gmem; /* private: kept alive by actor.asking */
+	const struct tpt_gmem *gmem; /* or NULL: the backing; kept alive by actor.asking */
 	uint64_t gmem_index;
 	bool device;
 };
@@ -96,7 +96,8 @@ static int decide_slot(struct fault_vcpu *vcpu, struct tpt_fault *fault, struct 
 		return fault->prefetch ? -ERR_AGAIN : TPT_RET_PF_RETRY;
 	if (fault->is_private && !d->slot->gmem)
 		return exit_memory_fault(vcpu, fault);
-	if (slots_invalidating(slots, d->slot, fault->gfn, 1, fault->is_private))
+	d->gmem = slot_source(d->slot, fault->is_private);
+	if (slots_invalidating(slots, d->slot, fault->gfn, 1, d->gmem))
 		return TPT_RET_PF_RETRY;
 	if (fault->write && (d->slot->flags & TPT_MEM_READONLY))
 		return TPT_RET_PF_EMULATE;
@@ -107,16 +108,15 @@ static int decide_slot(struct fault_vcpu *vcpu, struct tpt_fault *fault, struct 
 					      .hva = slot_hva(d->slot, fault->gfn),
 					      .write = fault->write};
 	d->readonly = d->slot->flags & TPT_MEM_READONLY;
-	if (fault->is_private) {
-		d->gmem = d->slot->gmem;
+	if (d->gmem) {
 		d->gmem_index = slot_gmem_index(d->slot, fault->gfn);
 		atomic_store(&vcpu->actor.asking, d->gmem);
 	}
 	return TPT_RET_PF_CONTINUE;
 }
 
-static int ask_private(struct fault_vcpu *vcpu, const struct decision *d, struct tpt_fault *fault,
-		       enum tpt_level *level)
+static int ask_gmem(struct fault_vcpu *vcpu, const struct decision *d, struct tpt_fault *fault,
+		    enum tpt_level *level)
 {
 	int err = d->gmem->ops->get_page(d->gmem->ctx, d->gmem_index, &fault->pfn, level);
 
@@ -152,8 +152,8 @@ static int ask_shared(const struct fault_env *env, struct decision *d, struct tp
 static int ask_backing(struct fault_vcpu *vcpu, struct tpt_fault *fault, struct decision *d,
 		       enum tpt_level *level)
 {
-	int err = d->gmem ? ask_private(vcpu, d, fault, level)
-			  : ask_shared(vcpu->env, d, fault, level);
+	int err =
+		d->gmem ? ask_gmem(vcpu, d, fault, level) : ask_shared(vcpu->env, d, fault, level);
 
 	switch (err) {
 	case 0:
@@ -179,7 +179,7 @@ static int ask_backing(struct fault_vcpu *vcpu, struct tpt_fault *fault, struct 
 
 /* How large may it be? All limits together; the frame is aligned to what was decided. */
 static void decide_level(const struct fault_vcpu *vcpu, struct tpt_fault *fault,
-			 const struct memslot *slot, enum tpt_level host_level)
+			 const struct decision *d, enum tpt_level host_level)
 {
 	const struct fault_env *env = vcpu->env;
 	enum tpt_level cap =
@@ -187,7 +187,7 @@ static void decide_level(const struct fault_vcpu *vcpu, struct tpt_fault *fault,
 
 	if (host_level < cap)
 		cap = host_level;
-	fault->req_level = slot_max_level(env->slots, slot, fault->gfn, fault->is_private, cap);
+	fault->req_level = slot_max_level(env->slots, d->slot, fault->gfn, d->gmem, cap);
 	/* An alias of a frame needs gfn and pfn congruent, whatever the backing claims. */
 	while (fault->req_level > TPT_LEVEL_4K &&
 	       (fault->gfn ^ fault->pfn.n) & (tpt_level_pages(fault->req_level) - 1))
@@ -208,13 +208,13 @@ static int commit(struct fault_vcpu *vcpu, struct tpt_fault *fault, const struct
 
 	if (!section_enter(&vcpu->actor))
 		return ret;
-	if (!roots_are_stale(vcpu) && !slots_must_retry(env->slots, &d->snapshot, d->slot,
-							fault->gfn, 1, fault->is_private)) {
-		decide_level(vcpu, fault, d->slot, host_level);
+	if (!roots_are_stale(vcpu) &&
+	    !slots_must_retry(env->slots, &d->snapshot, d->slot, fault->gfn, 1, d->gmem)) {
+		decide_level(vcpu, fault, d, host_level);
 		if (!slots_must_retry(env->slots, &d->snapshot, d->slot,
 				      tpt_gfn_round(fault->gfn, fault->goal_level),
-				      tpt_level_pages(fault->goal_level), fault->is_private)) {
-			if (env->backing->mark_dirty && fault->map_writable && !fault->is_private)
+				      tpt_level_pages(fault->goal_level), d->gmem)) {
+			if (env->backing->mark_dirty && fault->map_writable && !d->gmem)
 				env->backing->mark_dirty(env->backing_ctx, fault->pfn,
 							 fault->goal_level);
 			ret = fault_map(vcpu, fault, d->slot, d->device);

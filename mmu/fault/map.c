@@ -52,12 +52,13 @@ static int map_leaf(struct fault_vcpu *vcpu, struct tpt_fault *fault, struct tre
 		    bool device)
 {
 	const struct pte_format *f = &vcpu->env->trees->format;
-	tpt_spte leaf = pte_make_leaf(f, &(struct pte_leaf){.pfn = fault->pfn,
-							    .level = it->level,
-							    .host_writable = fault->map_writable,
-							    .write = fault->map_writable,
-							    .accessed = !fault->prefetch,
-							    .memtype = fault_memtype(vcpu->env, device)});
+	tpt_spte leaf =
+		pte_make_leaf(f, &(struct pte_leaf){.pfn = fault->pfn,
+						    .level = it->level,
+						    .host_writable = fault->map_writable,
+						    .write = fault->map_writable,
+						    .accessed = !fault->prefetch,
+						    .memtype = fault_memtype(vcpu->env, device)});
 	int err;
 
 	if (iter_kind(it) == PTE_LEAF &&

@@ -33,7 +33,8 @@ static void decide(struct fault_vcpu *vcpu, struct batch *b, tpt_gfn end)
 	b->snapshot = slots_snapshot(slots, fault_as_id(vcpu));
 	b->slot = slot_find(slots, fault_as_id(vcpu), b->gfn);
 	if (!env->prefault_allowed || env->ended || roots_are_stale(vcpu) || !b->slot ||
-	    b->slot->invalid || (b->write && b->slot->flags & TPT_MEM_READONLY))
+	    b->slot->invalid || slot_source(b->slot, false) ||
+	    (b->write && b->slot->flags & TPT_MEM_READONLY))
 		return;
 	end = lower(end, tpt_gfn_round(b->gfn, TPT_LEVEL_2M) + TABLE_ENTRIES);
 	end = lower(end, b->slot->base_gfn + b->slot->npages);

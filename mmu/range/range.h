@@ -15,6 +15,7 @@ enum zap_reason {
 	ZAP_TO_PRIVATE,	 /* conversion: shared entries go */
 	ZAP_TO_SHARED,	 /* conversion: private entries go */
 	ZAP_GMEM_HOLE,	 /* private memory is freed */
+	ZAP_GMEM_SHARED, /* the same, where shared accesses find it too */
 	ZAP_APICV,	 /* APICv was inhibited or allowed */
 	ZAP_NONCOHERENT, /* memory types change */
 	ZAP_MMIO,    /* a memslot is created where MMIO entries may be cached without generation */

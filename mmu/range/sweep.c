@@ -81,16 +81,14 @@ unsigned int range_sweep_masked(struct fault_env *env, struct actor *actor, enum
 		nr = run_length(&it, gfn + 64);
 		if (it.level <= TPT_LEVEL_4K) {
 			hits += tree_sweep(actor, &it, nr, &sweep);
-		} else if (iter_kind(&it) == PTE_LEAF) {
+		} else {
+			uint64_t rest = it.gfn + tpt_level_pages(it.level) - gfn;
 			/* It has one A and one D for all its pages: the next write must fault. */
 			struct tree_sweep one = {
 				.rule = rule == TREE_CLEAR_DIRTY ? TREE_WRITE_PROTECT : rule};
 
-			hits += tree_sweep(actor, &it, 1, &one);
-			nr = 64;
-		} else {
-			uint64_t rest = it.gfn + tpt_level_pages(it.level) - gfn;
-
+			if (iter_kind(&it) == PTE_LEAF)
+				hits += tree_sweep(actor, &it, 1, &one);
 			nr = rest < 64 ? (unsigned int)rest : 64;
 		}
 		if (nr >= 64)

@@ -118,6 +118,14 @@ static inline uint64_t slot_gmem_index(const struct memslot *slot, tpt_gfn gfn)
 	return slot->gmem_index + (gfn - slot->base_gfn);
 }
 
+/* The gmem that an access to @slot finds its page in; NULL: the ordinary backing. */
+static inline struct tpt_gmem *slot_source(const struct memslot *slot, bool private_)
+{
+	if (!slot->gmem || private_ || slot->gmem->ops->flags & TPT_GMEM_IN_PLACE)
+		return slot->gmem;
+	return NULL;
+}
+
 enum slot_change {
 	SLOT_CREATE,
 	SLOT_DELETE,

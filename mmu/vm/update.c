@@ -325,7 +325,7 @@ int tpt_gmem_destroy(struct tpt_gmem *gmem)
 	return err;
 }
 
-/* Removes private entries over pages [start, end) of the gmem from every slot bound to it. */
+/* Removes entries over pages [start, end) of the gmem from every slot bound to it. */
 static int zap_hole(struct tpt_vm *vm, struct tpt_gmem *gmem, uint64_t start, uint64_t end)
 {
 	int64_t zapped = 0;
@@ -335,8 +335,11 @@ static int zap_hole(struct tpt_vm *vm, struct tpt_gmem *gmem, uint64_t start, ui
 	for (struct memslot *slot = gmem->bound; slot && !err; slot = slot->gmem_next) {
 		struct tpt_gfn_range range;
 
-		if (slot_gmem_range(slot, start, end, &range))
-			err = zap_where(vm, ZAP_GMEM_HOLE, TREE_ALL, range, true, &zapped);
+		if (!slot_gmem_range(slot, start, end, &range))
+			continue;
+		err = zap_where(vm, ZAP_GMEM_HOLE, TREE_ALL, range, true, &zapped);
+		if (!err && gmem->ops->flags & TPT_GMEM_IN_PLACE)
+			err = zap_where(vm, ZAP_GMEM_SHARED, TREE_ALL, range, false, &zapped);
 	}
 	return err;
 }
