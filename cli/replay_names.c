@@ -53,6 +53,7 @@ static const struct {
 	[TPT_FLUSH_COLLAPSE] = {"collapse", "for a collapsed table"},
 	[TPT_FLUSH_DIRTY_LOG] = {"dirty_log", "for a dirty log"},
 	[TPT_FLUSH_PERMISSION] = {"permission", "for a permission"},
+	[TPT_FLUSH_NX_RECOVERY] = {"nx_recovery", "for NX recovery"},
 };
 
 const char *replay_flush_text(unsigned int reason)

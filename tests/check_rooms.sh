@@ -26,7 +26,7 @@ mmu() { # "mmu/a/..." for each room named
 	echo "\"mmu/($rooms)/[^\"]*\""
 }
 
-api='<triptych/(types|aging|dirty|platform|memslot|fault|event|external|stats|spte|vm|triptych)\.h>'
+api='<triptych/(types|aging|dirty|platform|memslot|fault|event|external|nx|stats|spte|vm|triptych)\.h>'
 system='<[a-z0-9_/.-]+\.h>'
 
 # Inside the library: vm -> shadow, range -> fault -> tree -> mirror -> pte; those four -> slots.

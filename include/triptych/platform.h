@@ -30,6 +30,7 @@ enum tpt_flush_reason {
 	TPT_FLUSH_COLLAPSE,	  /* a table was replaced by a leaf */
 	TPT_FLUSH_DIRTY_LOG,	  /* pages are watched for writes again */
 	TPT_FLUSH_PERMISSION,	  /* a leaf lost a permission */
+	TPT_FLUSH_NX_RECOVERY,	  /* tables that code ran in were unlinked */
 	TPT_FLUSH_NR,
 };
 
@@ -115,7 +116,8 @@ struct tpt_platform {
 	/*
 	 * Flush: on return no processor uses a translation described by *flush that it cached
 	 * before the call. How (IPIs, requests checked at entry, INVEPT, TLB_CONTROL) is the
-	 * platform's. Called with the VM's exclusive section held, or by a faulting vCPU's thread.
+	 * platform's. Called with the VM's exclusive section held or kept away, or by a faulting
+	 * vCPU's thread: must not wait for the library.
 	 */
 	void (*flush)(void *ctx, struct tpt_vm *vm, const struct tpt_flush *flush);
 

@@ -52,6 +52,7 @@ struct tpt_vm_stats {
 	uint64_t longest_exclusive, longest_shared;
 	uint64_t invalidations; /* begin calls */
 	uint64_t zap_all_fast;
+	uint64_t nx_lpage_splits;      /* tables where a huge page could be, but that code runs */
 	uint64_t table_pages_live;     /* allocated and not yet freed, caches included */
 	uint64_t table_pages_deferred; /* of those: waiting for a grace period */
 	uint64_t leaked_pages;	       /* pages of the external owner that can't come back */

@@ -9,6 +9,7 @@
 #include <triptych/external.h>
 #include <triptych/fault.h>
 #include <triptych/memslot.h>
+#include <triptych/nx.h>
 #include <triptych/platform.h>
 #include <triptych/spte.h>
 #include <triptych/stats.h>

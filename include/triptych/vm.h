@@ -51,6 +51,9 @@ struct tpt_vcpu;
  * (KVM_CAP_DIRTY_LOG_RING_ACQ_REL). Not with DIRTY_MANUAL. */
 #define TPT_VM_DIRTY_RING (1u << 10)
 
+/* The processor can be stopped for good by code in huge pages (iTLB multihit): see nx.h. */
+#define TPT_VM_ITLB_MULTIHIT (1u << 11)
+
 /* How a VM is made. */
 struct tpt_vm_config {
 	size_t size; /* sizeof(struct tpt_vm_config) */

@@ -126,6 +126,13 @@ void actor_remove(struct actor *actor);
 bool section_enter(struct actor *actor);
 void section_leave(struct actor *actor);
 
+/*
+ * Leaves the grace period but not the section, and enters it again: for a flush that must be done
+ * before anybody is alone. Pointers to tables are not good across it.
+ */
+void section_pause(struct actor *actor);
+void section_resume(struct actor *actor);
+
 /* Enters the exclusive section: waits for the platform's lock and for all actors. */
 void section_exclusive_begin(struct vm_base *base);
 void section_exclusive_end(struct vm_base *base);

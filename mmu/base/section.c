@@ -59,6 +59,16 @@ void section_leave(struct actor *actor)
 	atomic_store_explicit(&actor->inside, 0, memory_order_release);
 }
 
+void section_pause(struct actor *actor)
+{
+	actor->base->platform->read_unlock(actor->base->platform_ctx);
+}
+
+void section_resume(struct actor *actor)
+{
+	actor->base->platform->read_lock(actor->base->platform_ctx);
+}
+
 void section_exclusive_begin(struct vm_base *base)
 {
 	base->platform->lock(base->platform_ctx);

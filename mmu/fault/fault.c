@@ -194,6 +194,8 @@ static void decide_level(const struct fault_vcpu *vcpu, struct tpt_fault *fault,
 		fault->req_level--;
 
 	fault->goal_level = fault->req_level;
+	if (fault->exec && env->trees->nx_huge_pages && !(fault->is_private && env->has_mirror))
+		fault->goal_level = TPT_LEVEL_4K;
 	if (fault->max_level && fault->max_level < fault->goal_level)
 		fault->goal_level = fault->max_level;
 	fault->pfn.n &= ~(tpt_level_pages(fault->goal_level) - 1);

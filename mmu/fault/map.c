@@ -48,6 +48,12 @@ static int map_mmio(struct fault_vcpu *vcpu, struct tpt_fault *fault, struct tre
 	return TPT_RET_PF_EMULATE;
 }
 
+/* Is a leaf here one that code must not run from? */
+static bool is_nx_huge(const struct tree_iter *it)
+{
+	return it->level > TPT_LEVEL_4K && it->id != TREE_MIRROR && it->trees->nx_huge_pages;
+}
+
 static int map_leaf(struct fault_vcpu *vcpu, struct tpt_fault *fault, struct tree_iter *it,
 		    bool device)
 {
@@ -58,6 +64,7 @@ static int map_leaf(struct fault_vcpu *vcpu, struct tpt_fault *fault, struct tre
 						    .host_writable = fault->map_writable,
 						    .write = fault->map_writable,
 						    .accessed = !fault->prefetch,
+						    .nx = is_nx_huge(it),
 						    .memtype = fault_memtype(vcpu->env, device)});
 	int err;
 
@@ -73,13 +80,20 @@ static int map_leaf(struct fault_vcpu *vcpu, struct tpt_fault *fault, struct tre
 	return TPT_RET_PF_FIXED;
 }
 
+/* What is to be remembered of a table here: that it is for code that runs, if it is. */
+static enum nx_mark mark_of(const struct tpt_fault *fault, const struct tree_iter *it)
+{
+	if (!fault->exec || fault->slot < 0 || !is_nx_huge(it))
+		return NX_NONE;
+	return fault->req_level >= (enum tpt_level)it->level ? NX_POSSIBLE : NX_DISALLOWED;
+}
+
 /* Puts a table under an entry that has none. */
 static int link(struct fault_vcpu *vcpu, struct tpt_fault *fault, struct tree_iter *it)
 {
 	struct trees *trees = vcpu->env->trees;
 	struct table *table = table_make(trees, &vcpu->actor, it->id, it->level - 1, it->gfn);
-	int err = tree_transition(&vcpu->actor, it, pte_table(&trees->format, table->hpa),
-				  TREE_SHARED);
+	int err = tree_link(&vcpu->actor, it, table, mark_of(fault, it));
 
 	if (err) {
 		table_unmake(table, &vcpu->actor);
@@ -92,7 +106,7 @@ static int link(struct fault_vcpu *vcpu, struct tpt_fault *fault, struct tree_it
 /* Puts a table of smaller leaves in the place of a leaf. */
 static int split(struct fault_vcpu *vcpu, struct tpt_fault *fault, struct tree_iter *it)
 {
-	int err = tree_split(&vcpu->actor, it);
+	int err = tree_split(&vcpu->actor, it, mark_of(fault, it));
 
 	if (err)
 		return outcome(err);
@@ -100,7 +114,23 @@ static int split(struct fault_vcpu *vcpu, struct tpt_fault *fault, struct tree_i
 	return TPT_RET_PF_CONTINUE;
 }
 
-/* A mirror's table stays where it is: the goal comes down to it. */
+/*
+ * Does a table at the goal stay where it is? A mirror's does, and one that code runs in: a huge
+ * leaf in its place would only be split again.
+ */
+static bool table_stays(const struct tree_iter *it)
+{
+	const struct table *table;
+
+	if (iter_kind(it) != PTE_TABLE)
+		return false;
+	if (it->id == TREE_MIRROR || !it->trees->nx_huge_pages)
+		return it->id == TREE_MIRROR;
+	table = table_header(it->trees, pte_table_hpa(it->old));
+	return atomic_load_explicit(&((struct table *)table)->nx_disallowed, memory_order_relaxed);
+}
+
+/* The goal comes down to a table that stays, and the frame with it. */
 static void lower_goal(struct tpt_fault *fault)
 {
 	fault->goal_level--;
@@ -139,8 +169,7 @@ int fault_walk(struct fault_vcpu *vcpu, struct tpt_fault *fault, struct tree_ite
 		return TPT_RET_PF_RETRY;
 
 	for (;; iter_down(it)) {
-		if (id == TREE_MIRROR && it->level == fault->goal_level &&
-		    iter_kind(it) == PTE_TABLE)
+		if (it->level == fault->goal_level && table_stays(it))
 			lower_goal(fault);
 		if (it->level == fault->goal_level)
 			return TPT_RET_PF_CONTINUE;

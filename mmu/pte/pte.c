@@ -106,6 +106,8 @@ tpt_spte pte_make_leaf(const struct pte_format *f, const struct pte_leaf *leaf)
 {
 	uint64_t w = f->leaf | leaf->memtype | leaf->pfn.n << TPT_PAGE_SHIFT;
 
+	if (leaf->nx)
+		w = pte_with_exec(f, (tpt_spte){w}, false).w;
 	if (leaf->accessed)
 		w |= f->accessed;
 	if (leaf->level > TPT_LEVEL_4K)

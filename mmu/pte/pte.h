@@ -136,6 +136,7 @@ struct pte_leaf {
 	bool host_writable; /* the backing may be written */
 	bool write;	    /* let the guest write now */
 	bool accessed;
+	bool nx;	  /* code may not run from it */
 	uint64_t memtype; /* one of pte_format.memtype_* */
 };
 
@@ -172,6 +173,21 @@ static inline tpt_spte pte_restore(const struct pte_format *f, tpt_spte leaf)
 {
 	return (tpt_spte){(leaf.w & ~(f->kept << PTE_KEPT_SHIFT)) |
 			  (leaf.w >> PTE_KEPT_SHIFT & f->kept)};
+}
+
+/* May code run from the leaf, now or, if it is tracked, as soon as that ends? */
+static inline bool pte_is_exec(const struct pte_format *f, tpt_spte leaf)
+{
+	return f->exec ? leaf.w & (f->exec | (f->kept & f->exec) << PTE_KEPT_SHIFT)
+		       : !(leaf.w & f->nx);
+}
+
+/* The same leaf with that as told. */
+static inline tpt_spte pte_with_exec(const struct pte_format *f, tpt_spte leaf, bool exec)
+{
+	uint64_t x = pte_is_tracked(f, leaf) ? f->exec << PTE_KEPT_SHIFT : f->exec;
+
+	return (tpt_spte){exec ? (leaf.w | x) & ~f->nx : (leaf.w & ~x) | f->nx};
 }
 
 /* Does the leaf let this access (TPT_ACC_*) through? */

@@ -144,4 +144,22 @@ int range_split_chunk(struct fault_env *env, struct actor *actor, struct range_r
  */
 int range_recover_chunk(struct fault_env *env, struct actor *actor, struct range_resize *op);
 
+/* ---- nx.c ---- */
+
+/* Tables that one chunk of NX recovery unlinks before it is flushed. */
+#define RANGE_NX_CHUNK 64
+
+/* An NX recovery under way. The caller keeps it between chunks. */
+struct range_nx {
+	uint64_t left, done; /* tables to take off the list, and taken off it */
+	/* Out: to flush, then to reclaim, before anybody is alone in the VM. */
+	struct tpt_gfn_range flush[MAX_ADDRESS_SPACES];
+	struct table *detached[RANGE_NX_CHUNK];
+	unsigned int nr;
+};
+
+/* One chunk. Shared section; op->nr is 0. 1: there is more; 0: done; -ERR_IO. Whatever it answers,
+ * what it detached is to be settled. */
+int range_nx_chunk(struct fault_env *env, struct actor *actor, struct range_nx *op);
+
 #endif

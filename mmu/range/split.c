@@ -29,7 +29,7 @@ int range_split_chunk(struct fault_env *env, struct actor *actor, struct range_r
 				op->pos = it.gfn;
 				return 1;
 			}
-			err = tree_split(actor, &it);
+			err = tree_split(actor, &it, NX_NONE);
 			if (err && err != -ERR_BUSY)
 				return err;
 			op->changed += !err;
@@ -97,6 +97,8 @@ int range_recover_chunk(struct fault_env *env, struct actor *actor, struct range
 		    !may_recover(env, op, &it, slot, leaf))
 			continue;
 		leaf.w |= PTE_PS;
+		if (env->trees->nx_huge_pages)
+			leaf = pte_with_exec(&env->trees->format, leaf, false);
 		err = tree_transition(actor, &it, leaf, TREE_SHARED);
 		if (err == -ERR_BUSY)
 			continue;

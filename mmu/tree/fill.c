@@ -10,11 +10,15 @@
 static bool all_fit(const struct tree_iter *it, unsigned int nr, const tpt_spte *leaf)
 {
 	uint64_t all = ~0ull, any = 0;
+	bool exec = false;
 
 	for (unsigned int i = 0; i < nr; i++) {
 		all &= leaf[i].w;
 		any |= leaf[i].w;
+		exec |= pte_is_exec(&it->trees->format, leaf[i]);
 	}
+	if (exec && it->level > TPT_LEVEL_4K && it->trees->nx_huge_pages)
+		return false;
 	return it->id != TREE_MIRROR && it->level <= TPT_LEVEL_MAX_LEAF &&
 	       (all & PTE_MMU_PRESENT) && pte_is_leaf_word((tpt_spte){all}, it->level) &&
 	       !(pte_pfn((tpt_spte){any}).n & (tpt_level_pages(it->level) - 1));

@@ -167,6 +167,7 @@ void table_reclaim_later(struct table *table)
 {
 	struct vm_base *base = table->trees->base;
 
+	nx_forget(table);
 	atomic_fetch_add_explicit(&base->pages_deferred, 1, memory_order_relaxed);
 	table->deferred.fn = table_reclaim;
 	base->platform->defer(base->platform_ctx, &table->deferred);

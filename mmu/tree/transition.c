@@ -6,7 +6,7 @@
  *
  *	direct, shared:     old --compare-and-exchange--> new      lost: BUSY
  *	direct, exclusive:  old --exchange--> new                  only A and D can have changed
- *	direct, a table to a leaf:
+ *	direct, a table to a leaf or to nothing:
  *	                    old -> FROZEN, mark the table dead, -> new; then tree_settle()
  *	mirror:             old -> FROZEN, external call, -> new, or -> old if it was refused
  *
@@ -23,7 +23,7 @@
 static const uint8_t legal_direct[PTE_KIND_NR] = {
 	[PTE_EMPTY] = TO(MMIO) | TO(TABLE) | TO(LEAF),
 	[PTE_MMIO] = TO(EMPTY) | TO(MMIO) | TO(TABLE) | TO(LEAF),
-	[PTE_TABLE] = TO(LEAF),
+	[PTE_TABLE] = TO(EMPTY) | TO(LEAF),
 	[PTE_LEAF] = TO(EMPTY) | TO(LEAF) | TO(TABLE),
 };
 
@@ -44,12 +44,19 @@ static const uint8_t legal_mirror_released[PTE_KIND_NR] = {
 	[PTE_BLOCKED] = TO(EMPTY),
 };
 
+/* The one rule that a leaf's permissions are held to: the processor's own safety is at stake. */
+static bool may_run_code(const struct tree_iter *it, tpt_spte leaf)
+{
+	return it->level == TPT_LEVEL_4K || it->id == TREE_MIRROR || !it->trees->nx_huge_pages ||
+	       !pte_is_exec(&it->trees->format, leaf);
+}
+
 static bool fits_level(const struct tree_iter *it, tpt_spte new_, enum pte_kind kind)
 {
 	if (kind == PTE_MMIO)
 		return it->level == TPT_LEVEL_4K;
 	if (kind == PTE_LEAF)
-		return it->level <= TPT_LEVEL_MAX_LEAF &&
+		return it->level <= TPT_LEVEL_MAX_LEAF && may_run_code(it, new_) &&
 		       !(pte_pfn(new_).n & (tpt_level_pages(it->level) - 1));
 	return true;
 }
@@ -151,8 +158,8 @@ static struct table *child_of(const struct tree_iter *it, tpt_spte e)
 	return table_header(it->trees, pte_table_hpa(e));
 }
 
-/* A table gives way to a leaf: nobody may add to it once the parent entry is replaced. */
-static int detach_direct(struct actor *actor, struct tree_iter *it, tpt_spte new_,
+/* A table gives way: nobody may add to it once the parent entry is replaced. */
+static int detach_direct(struct actor *actor, struct tree_iter *it, tpt_spte new_, enum pte_kind to,
 			 enum tree_mode mode)
 {
 	tpt_spte old = it->old;
@@ -166,7 +173,7 @@ static int detach_direct(struct actor *actor, struct tree_iter *it, tpt_spte new
 	}
 	table_mark_dead(child);
 	store(it, new_);
-	changed(actor, it, PTE_TABLE, new_, PTE_LEAF);
+	changed(actor, it, PTE_TABLE, new_, to);
 	it->detached = (struct tree_detached){
 		.table = child,
 		.as_id = tree_as_id(it->id),
@@ -211,7 +218,7 @@ static int change_direct(struct actor *actor, struct tree_iter *it, enum pte_kin
 	tpt_spte old = it->old;
 
 	if (from == PTE_TABLE)
-		return detach_direct(actor, it, new_, mode);
+		return detach_direct(actor, it, new_, to, mode);
 
 	if (mode == TREE_EXCLUSIVE) {
 		it->old.w = atomic_exchange_explicit(it->entry, new_.w, memory_order_seq_cst);
@@ -287,17 +294,32 @@ int tree_transition(struct actor *actor, struct tree_iter *it, tpt_spte new_, en
 	return err;
 }
 
-/* Child @i of a split leaf: the same but for address and, at 4K, the size bit. */
-static tpt_spte split_child(tpt_spte leaf, unsigned int level, unsigned int i)
+int tree_link(struct actor *actor, struct tree_iter *it, struct table *table, enum nx_mark mark)
 {
-	uint64_t w = leaf.w + (((uint64_t)i * tpt_level_pages(level - 1)) << TPT_PAGE_SHIFT);
+	struct trees *trees = it->trees;
+	int err;
 
-	if (level - 1 == TPT_LEVEL_4K)
-		w &= ~PTE_PS;
-	return (tpt_spte){w};
+	if (!nx_link_begin(trees, table, mark))
+		return -ERR_BUSY;
+	err = tree_transition(actor, it, pte_table(&trees->format, table->hpa), TREE_SHARED);
+	nx_link_end(trees, table, mark, !err);
+	return err;
 }
 
-int tree_split(struct actor *actor, struct tree_iter *it)
+/* Child @i of a split leaf: the same but for address and, at 4K, the size bit and NX. */
+static tpt_spte split_child(const struct trees *trees, tpt_spte leaf, unsigned int level,
+			    unsigned int i)
+{
+	uint64_t offset = ((uint64_t)i * tpt_level_pages(level - 1)) << TPT_PAGE_SHIFT;
+	tpt_spte child = {leaf.w + offset};
+
+	if (level - 1 > TPT_LEVEL_4K)
+		return child;
+	child.w &= ~PTE_PS;
+	return trees->nx_huge_pages ? pte_with_exec(&trees->format, child, true) : child;
+}
+
+int tree_split(struct actor *actor, struct tree_iter *it, enum nx_mark mark)
 {
 	struct trees *trees = it->trees;
 	enum tpt_tree_kind tree = tree_kind(it->id);
@@ -308,9 +330,9 @@ int tree_split(struct actor *actor, struct tree_iter *it)
 
 	/* Nobody can reach the table yet: plain stores, and one transition makes it all visible. */
 	for (unsigned int i = 0; i < TABLE_ENTRIES; i++)
-		atomic_store_explicit(&entries[i], split_child(it->old, level, i).w,
+		atomic_store_explicit(&entries[i], split_child(trees, it->old, level, i).w,
 				      memory_order_relaxed);
-	err = tree_transition(actor, it, pte_table(&trees->format, table->hpa), TREE_SHARED);
+	err = tree_link(actor, it, table, mark);
 	/* What others saw for a moment is the reclaimer's, which takes its leaves off the count. */
 	if (!err || atomic_load_explicit(&table->dead, memory_order_relaxed))
 		count_add(actor, count_tree(tree, level - 1), TABLE_ENTRIES);

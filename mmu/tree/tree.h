@@ -62,10 +62,24 @@ struct table {
 	tpt_gfn gfn;	  /* first GFN that entry 0 covers */
 	entry_t *parent;  /* the entry that points here; NULL for roots */
 	uint32_t role;
-	_Atomic uint32_t dead; /* unlinked, or about to be: gains no entry any more */
-	struct tpt_deferred deferred;
+	_Atomic uint8_t dead;	       /* unlinked, or about to be: gains no entry any more */
+	_Atomic uint8_t nx_disallowed; /* code ran here: no huge leaf takes its place */
+	_Atomic uint8_t nx_listed;     /* written under the list's lock */
+	union {
+		struct tpt_deferred deferred; /* once it is unlinked, and not listed */
+		struct {
+			struct table *prev, *next; /* while it is listed */
+		} nx;
+	};
 };
 _Static_assert(sizeof(struct table) == CACHE_LINE, "a table's header is one cache line");
+
+/* Tables that NX recovery may unlink, oldest first; see nx.c. */
+struct nx_list {
+	_Alignas(CACHE_LINE) _Atomic uint32_t lock;
+	struct table *first, *last;
+	_Atomic uint64_t nr; /* KVM's nx_lpage_splits; written under the lock */
+};
 
 struct trees {
 	struct vm_base *base;
@@ -76,6 +90,8 @@ struct trees {
 	uint64_t shared_gfn; /* index bit of direct trees in a VM with a shared bit, else 0 */
 	_Atomic uint32_t generation; /* of the roots: vCPUs load again when it differs */
 	struct table *root[TREE_NR]; /* written in the exclusive section */
+	bool nx_huge_pages;	     /* no huge direct leaf is executable; exclusive section */
+	struct nx_list nx;
 	/* What the reclaimer takes off the counters; added to by whichever thread it runs on. */
 	_Atomic int64_t late[COUNT_NR];
 };
@@ -123,6 +139,27 @@ void table_unmake(struct table *table, struct actor *actor);
 void table_reclaim_later(struct table *table);
 /* Marks it and every table below dead. Before its parent entry is replaced. */
 void table_mark_dead(struct table *table);
+
+/* ---- nx.c ---- */
+
+/* What is to be remembered of a table that is linked. */
+enum nx_mark {
+	NX_NONE,
+	NX_DISALLOWED, /* an exec fault needs it: no huge leaf takes its place */
+	NX_POSSIBLE,   /* the same, and a huge leaf could: recovery shall know */
+};
+
+/*
+ * Around the transition that links @table, of a direct tree: what the mark says. False: somebody is
+ * at the list; nothing was done, RETRY, and no end() is owed. Shared section.
+ */
+bool nx_link_begin(struct trees *trees, struct table *table, enum nx_mark mark);
+void nx_link_end(struct trees *trees, struct table *table, enum nx_mark mark, bool linked);
+/* Takes the oldest table out of the list; NULL if it is empty. Shared section: until its end the
+ * table's header can be read, whoever unlinks it. */
+struct table *nx_take_oldest(struct trees *trees);
+/* An unlinked table leaves the list, if it is in it. Before it is handed to the platform. */
+void nx_forget(struct table *table);
 
 /* ---- root.c ---- */
 
@@ -197,12 +234,16 @@ int tree_transition(struct actor *actor, struct tree_iter *it, tpt_spte new_, en
  * section: the flush is the embedder's. Does nothing if there is none. */
 void tree_settle(struct actor *actor, struct tree_detached *detached);
 
+/* The transition that links @table, with what is to be remembered of it. Shared section. */
+int tree_link(struct actor *actor, struct tree_iter *it, struct table *table, enum nx_mark mark);
+
 /*
  * Splits the direct leaf at the iterator into a table of leaves one level below that map the same
- * frames with the same permissions. Shared section, after a topup. Answers as the transition's. No
- * flush is owed: every cached translation stays right.
+ * frames with the same permissions; with NX huge pages 4K leaves are executable. Shared section,
+ * after a topup. Answers as the transition's. No flush is owed: every cached translation stays
+ * right.
  */
-int tree_split(struct actor *actor, struct tree_iter *it);
+int tree_split(struct actor *actor, struct tree_iter *it, enum nx_mark mark);
 
 /* ---- sweep.c ---- */
 

@@ -13,6 +13,7 @@ struct audit {
 	enum tree_id tree;
 	uint64_t leaves[TREE_NR][TPT_LEVEL_MAX + 1], blocked, mmio;
 	uint64_t tables[2]; /* by enum tpt_tree_kind */
+	uint64_t nx;	    /* tables in the list of NX recovery */
 	uint64_t *private_pfn;
 	size_t nr_private, room_private;
 };
@@ -95,6 +96,14 @@ static void check_external(struct audit *a, const struct tree_iter *it, enum tpt
 		fault(a, it, "mirror and external table name different frames");
 }
 
+static void check_nx(struct audit *a, const struct tree_iter *it, struct table *table)
+{
+	a->nx += !!atomic_load(&table->nx_listed);
+	if (atomic_load(&table->nx_listed) &&
+	    (!atomic_load(&table->nx_disallowed) || a->tree == TREE_MIRROR))
+		fault(a, it, "a table is listed for NX recovery that no code needs");
+}
+
 static void check_table(struct audit *a, const struct tree_iter *it)
 {
 	const struct trees *t = &a->vm->trees;
@@ -114,6 +123,7 @@ static void check_table(struct audit *a, const struct tree_iter *it)
 		fault(a, it, "table's role does not fit its tree");
 	if (atomic_load(&((struct table *)table)->dead))
 		fault(a, it, "a dead table is linked");
+	check_nx(a, it, (struct table *)table);
 	if (mirror)
 		check_external(a, it, TPT_EXTERNAL_TABLE);
 }
@@ -129,6 +139,9 @@ static void check_leaf(struct audit *a, const struct tree_iter *it, bool blocked
 	a->blocked += blocked;
 	if (it->level > TPT_LEVEL_MAX_LEAF || pte_pfn(it->old).n & (pages - 1))
 		fault(a, it, "leaf above 1G, or frame not aligned to its level");
+	if (a->vm->trees.nx_huge_pages && a->tree != TREE_MIRROR && pages > 1 &&
+	    pte_is_exec(&a->vm->trees.format, it->old))
+		fault(a, it, "code may run from a huge leaf");
 	if (!slot || slot->base_gfn > it->gfn || slot->base_gfn + slot->npages < it->gfn + pages)
 		fault(a, it, "leaf maps what no memslot covers");
 	uniform = attr_uniform(slots, it->gfn, it->gfn + pages, &private_);
@@ -224,6 +237,8 @@ static void check_counts(struct audit *a)
 		    "count of direct tables is wrong");
 	check_count(a, count_tree(m, COUNT_TREE_TABLE), a->tables[m],
 		    "count of mirror tables is wrong");
+	if (atomic_load(&a->vm->trees.nx.nr) != a->nx)
+		fault(a, NULL, "the list of NX recovery has tables that are not linked");
 }
 
 int tpt_vm_audit(struct tpt_vm *vm, char *text, size_t size)

@@ -58,6 +58,7 @@ void tpt_vm_get_stats(struct tpt_vm *vm, struct tpt_vm_stats *stats)
 		.longest_shared = atomic_load(&vm->base.longest_shared),
 		.invalidations = vm->nr_invalidations,
 		.zap_all_fast = vm->nr_zap_all_fast,
+		.nx_lpage_splits = atomic_load(&t->nx.nr),
 		.table_pages_live = (uint64_t)trees_count(t, COUNT_PAGES_LIVE),
 		.table_pages_deferred = (uint64_t)atomic_load(&vm->base.pages_deferred),
 		.leaked_pages = (uint64_t)trees_count(t, COUNT_LEAKED),

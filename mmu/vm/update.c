@@ -68,8 +68,7 @@ void zap_direct_roots(struct tpt_vm *vm)
 	roots_invalidate(&vm->trees, &vm->base.self, zap_trees(&vm->env, ZAP_CONTEXT));
 }
 
-/* KVM's zap-all-fast: counted, told, done. Exclusive section. */
-static void zap_all_fast(struct tpt_vm *vm)
+void zap_all_fast(struct tpt_vm *vm)
 {
 	vm->nr_zap_all_fast++;
 	vm_event(&vm->base, &(struct tpt_event){.kind = TPT_EVENT_ZAP_ALL_FAST,

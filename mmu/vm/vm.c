@@ -54,7 +54,7 @@ static int config_check(const struct tpt_vm_config *c)
 {
 	const struct rule rules[] = {
 		{c->format != TPT_FORMAT_EPT && c->format != TPT_FORMAT_NPT, "format: EPT or NPT"},
-		{c->flags >> 11, "flags: unknown bits"},
+		{c->flags >> 12, "flags: unknown bits"},
 		{(c->flags & TPT_VM_DIRTY_INITIALLY_SET) && !(c->flags & TPT_VM_DIRTY_MANUAL),
 		 "DIRTY_INITIALLY_SET: needs DIRTY_MANUAL"},
 		{(c->flags & TPT_VM_PML) && c->format != TPT_FORMAT_EPT, "PML: needs EPT"},
@@ -182,6 +182,7 @@ int tpt_vm_create(const struct tpt_vm_config *config, struct tpt_vm **out)
 	vm->ring_reserved = ring_reserve(config->flags);
 	init_trees(vm, config);
 	init_env(vm, config);
+	vm->trees.nx_huge_pages = nx_is_on(vm);
 	err = slots_init(&vm->slots, &vm->base, config->address_spaces,
 			 vm->trees.gfn_bits + TPT_PAGE_SHIFT, vm->env.private_memory);
 	if (err) {

@@ -6,6 +6,7 @@
 #ifndef MMU_VM_H
 #define MMU_VM_H
 
+#include <triptych/nx.h>
 #include <triptych/stats.h>
 #include <triptych/vm.h>
 
@@ -24,7 +25,9 @@ struct tpt_vm {
 	struct fault_env env;
 	uint32_t flags;			   /* TPT_VM_* */
 	uint32_t ring_size, ring_reserved; /* of each vCPU's dirty ring; 0: there are none */
-	bool updating; /* exclusive section: a structural operation is between two chunks */
+	enum tpt_nx_mode nx_mode;
+	bool nx_disabled; /* whatever the mode */
+	bool updating;	  /* exclusive section: a structural operation is between two chunks */
 	struct tpt_vcpu *vcpus;
 	struct actor worker[VM_WORKERS];
 	_Atomic uint32_t worker_busy[VM_WORKERS];
@@ -57,6 +60,8 @@ int zap_all_chunks(struct tpt_vm *vm, struct zap *zap);
 
 /* Invalidates every direct root. Exclusive section. */
 void zap_direct_roots(struct tpt_vm *vm);
+/* The same as KVM's zap-all-fast: counted and told. Exclusive section. */
+void zap_all_fast(struct tpt_vm *vm);
 
 /* Waits until every detached table is freed. No section. */
 void wait_deferred(struct tpt_vm *vm);
@@ -79,6 +84,11 @@ static inline enum tree_id direct_tree_of(uint32_t as_id)
 {
 	return as_id ? TREE_DIRECT_SMM : TREE_DIRECT;
 }
+
+/* ---- nx.c ---- */
+
+/* Are NX huge pages on, by mode, processor and the VM's own say? */
+bool nx_is_on(const struct tpt_vm *vm);
 
 /* ---- dirty.c ---- */
 

@@ -225,7 +225,7 @@ static const struct {
 	{PTE_MMIO, PTE_MMIO, true, false, false, false, NONE},
 	{PTE_MMIO, PTE_LEAF, true, false, false, false, NONE},
 	{PTE_TABLE, PTE_LEAF, true, false, false, false, NONE},
-	{PTE_TABLE, PTE_EMPTY, false, false, false, true, TPT_CALL_FREE_TABLE},
+	{PTE_TABLE, PTE_EMPTY, true, false, false, true, TPT_CALL_FREE_TABLE},
 	{PTE_LEAF, PTE_EMPTY, true, false, false, true, TPT_CALL_RECLAIM_LEAF},
 	{PTE_LEAF, PTE_LEAF, true, false, false, false, NONE},
 	{PTE_LEAF, PTE_TABLE, true, false, false, false, NONE},
@@ -618,7 +618,7 @@ static void a_split_in_a_dead_table_is_undone_and_counts_nothing(void **state)
 	assert_int_equal(tables_topup(b.trees, b.actor, false), 0);
 	atomic_store(&b.path[2]->dead, 1);
 	assert_true(section_enter(b.actor));
-	ret = tree_split(b.actor, &it);
+	ret = tree_split(b.actor, &it, NX_NONE);
 	section_leave(b.actor);
 	assert_int_equal(ret, -EBUSY);
 	assert_int_equal(atomic_load(e), leaf.w);
@@ -646,7 +646,7 @@ static void a_split_keeps_frames_and_permissions(void **state)
 		count_add(b.actor, count_tree(TPT_TREE_DIRECT, level), 1);
 		assert_int_equal(tables_topup(b.trees, b.actor, false), 0);
 		assert_true(section_enter(b.actor));
-		assert_int_equal(tree_split(b.actor, &it), 0);
+		assert_int_equal(tree_split(b.actor, &it, NX_NONE), 0);
 		section_leave(b.actor);
 		assert_int_equal(count(&b, level), 0);
 		assert_int_equal(count(&b, level - 1), 512);
