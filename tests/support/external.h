@@ -79,7 +79,7 @@ static inline struct ext_entry *ext_at(struct ext *e, tpt_gfn gfn, unsigned int 
 {
 	static struct ext_entry nowhere;
 
-	if (gfn >= EXT_GFNS || level < 1 || level > e->levels ||
+	if (gfn >= EXT_GFNS || level < 1 || level > e->levels || level > TPT_LEVEL_MAX ||
 	    gfn & (tpt_level_pages(level) - 1)) {
 		ext_wrong(e, "an entry that cannot be", gfn, level);
 		nowhere = (struct ext_entry){0};

@@ -30,9 +30,9 @@ static _Atomic bool quiet;
 struct runner {
 	struct guest *g;
 	unsigned int v;
+	int error;
 	uint64_t random;
 	uint64_t done, emulated;
-	int error;
 	pthread_t thread;
 };
 
@@ -177,8 +177,8 @@ static void four_vcpus_fault_while_the_host_upsets_everything(void **state)
 struct fighter {
 	struct host *h;
 	unsigned int v;
-	uint64_t random;
 	int error;
+	uint64_t random;
 	pthread_t thread;
 };
 
@@ -262,9 +262,9 @@ static void tables_come_and_go_under_faulting_vcpus(void **state)
 struct td_vcpu {
 	struct host *h;
 	unsigned int v;
+	int error;
 	uint64_t random;
 	uint64_t outcome[8];
-	int error;
 	pthread_t thread;
 };
 
