@@ -10,38 +10,47 @@
 #include "cli/cli.h"
 
 struct options {
-	const char *scenario, *trace;
+	const char *scenario, *trace, *slots;
 	bool json;
 };
 
 static const char usage[] =
-	"usage: triptych run SCENARIO [--json] [--trace FILE]\n\n"
+	"usage: triptych run SCENARIO [--json] [--trace FILE] [--slots FILE]\n\n"
 	"Plays a written situation: vCPUs of the model processor touch memory, host events come in\n"
 	"between, and the library answers. Prints what was counted; figures that others published\n"
 	"stand apart. SCENARIO is a file in the form of scenarios/README.md, or - for standard "
 	"input.\n\n"
 	"  --json        the screen for programs\n"
-	"  --trace FILE  writes what the library did as a trace that triptych replay reads\n\n"
+	"  --trace FILE  writes what the library did as a trace that triptych replay reads\n"
+	"  --slots FILE  writes the memslots, and when there were which, for replay --slots\n\n"
 	"Exit status 1: the audit, the judge of flushes, a balance or an expectation of the\n"
 	"scenario has something to say.\n";
 
+static int show(const struct run *r, const struct options *o)
+{
+	int err = o->slots ? run_slots_write(r, o->slots) : 0;
+
+	if (o->json)
+		run_json(r, stdout);
+	else
+		run_screen(r, stdout);
+	if (err)
+		return cli_error("run", "%s: %s", o->slots, strerror(-err));
+	return run_unsound(r) ? CLI_DIFFERENT : CLI_OK;
+}
+
 static int play(const struct scenario *s, const struct options *o)
 {
-	struct run r = {.sc = s};
-	int err = o->trace ? run_trace_open(&r.trace, o->trace) : 0, ret = CLI_OK;
+	struct slot_history history = {0};
+	struct run r = {.sc = s, .history = o->slots ? &history : NULL};
+	int err = o->trace ? run_trace_open(&r.trace, o->trace) : 0, ret;
 
 	if (err)
 		return cli_error("run", "%s: %s", o->trace, strerror(-err));
 	err = run_run(&r);
-	if (err)
-		ret = cli_error("run", "%s: %s", o->scenario, r.why);
-	else if (o->json)
-		run_json(&r, stdout);
-	else
-		run_screen(&r, stdout);
-	if (!ret && run_unsound(&r))
-		ret = CLI_DIFFERENT;
+	ret = err ? cli_error("run", "%s: %s", o->scenario, r.why) : show(&r, o);
 	run_free(&r);
+	slots_free(&history);
 	err = run_trace_close(r.trace);
 	if (err)
 		ret = cli_error("run", "%s: %s", o->trace, strerror(-err));
@@ -78,6 +87,7 @@ int cmd_run(int argc, char **argv)
 	static const struct option long_options[] = {
 		{"json", no_argument, NULL, 'j'},
 		{"trace", required_argument, NULL, 't'},
+		{"slots", required_argument, NULL, 's'},
 		{"help", no_argument, NULL, 'h'},
 		{0},
 	};
@@ -95,6 +105,9 @@ int cmd_run(int argc, char **argv)
 			break;
 		case 't':
 			o.trace = optarg;
+			break;
+		case 's':
+			o.slots = optarg;
 			break;
 		default:
 			return cli_bad_option(argv[0], option, argv);

@@ -94,6 +94,10 @@ enum run_event_kind {
 	RUN_EVENT_CONVERT_SHARED,
 	RUN_EVENT_PUNCH,
 	RUN_EVENT_ZAP_ALL,
+	RUN_EVENT_AGE,
+	RUN_EVENT_TEST_AGE,
+	RUN_EVENT_PREFAULT,
+	RUN_EVENT_PREMAP,
 	RUN_EVENT_AUDIT,
 	RUN_EVENT_KILL,
 	RUN_EVENT_KINDS,
@@ -108,6 +112,7 @@ struct run_event {
 	uint64_t piece; /* bytes of the area that one event takes; 0: all */
 	bool walking;	/* pieces in order, not at random */
 	bool drop;	/* unmap: the host's memory goes with it */
+	bool write;	/* premap: for writing, too */
 	uint32_t lasts; /* unmap: steps until the invalidation ends */
 	uint64_t to;	/* move: guest-physical address */
 	char text[RUN_TEXT_LEN];
@@ -234,6 +239,7 @@ struct run_vcpu {
 struct run_totals {
 	uint64_t times[RUN_EVENT_KINDS];
 	uint64_t unmapped;			   /* leaves */
+	uint64_t young, prefaulted;		   /* pages */
 	uint64_t dirty, dirty_missed, copied;	   /* pages */
 	uint64_t restored, zero_reads, cow_copies; /* pages; of lookups */
 	uint64_t busy;				   /* events that the library answered -EBUSY to */
@@ -260,10 +266,12 @@ struct run {
 	struct run_slot *slots;
 	uint32_t nr_slots;
 	struct run_vcpu *vcpus;
-	struct run_trace *trace; /* NULL: none */
-	pthread_mutex_t memory;	 /* frames; never taken inside of a section of the library */
-	uint64_t zero_page;	 /* HPA */
-	uint32_t *by_id;	 /* slots by id: index + 1 */
+	struct run_trace *trace;      /* NULL: none */
+	struct slot_history *history; /* NULL: nobody wants it */
+	uint32_t zaps;		      /* zap-all events so far */
+	pthread_mutex_t memory;	      /* frames; never taken inside of a section of the library */
+	uint64_t zero_page;	      /* HPA */
+	uint32_t *by_id;	      /* slots by id: index + 1 */
 	/* Leaves that the invalidation under way removed. Under @memory. */
 	struct run_removed {
 		uint64_t gfn;
@@ -339,12 +347,22 @@ unsigned int run_unsound(const struct run *r);
 void run_screen(const struct run *r, FILE *out);
 void run_json(const struct run *r, FILE *out);
 
+/* ---- the slots' history, as a replay reads it (run_slots.c) ---- */
+
+/* The slots have changed: r->history, if it is there, gets a table for the zap-alls so far, or a
+ * new one instead. -ENOMEM. */
+int run_slots_note(struct run *r);
+/* Writes r->history to a new file. 0 or a negative errno. */
+int run_slots_write(const struct run *r, const char *path);
+
 /* ---- the trace (run_trace.c) ---- */
 
 /* 0 or a negative errno; ended by run_trace_close(). */
 int run_trace_open(struct run_trace **out, const char *path);
 /* A tpt_event_fn with the struct run_trace as ctx. */
 void run_trace_event(void *trace, const struct tpt_event *event);
+/* The host told the library what stands behind a page. */
+void run_trace_requested(struct run_trace *trace, tpt_gfn gfn, tpt_pfn pfn, enum tpt_level level);
 /* The VMM did an access that the library left to it. */
 void run_trace_mmio(struct run_trace *trace, unsigned int vcpu, uint64_t gpa, bool write);
 /* The calling thread does vCPU @vcpu's work from now on; -1: the VMM's. */

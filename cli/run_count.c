@@ -45,6 +45,10 @@ static const char *const event_names[RUN_EVENT_KINDS] = {
 	[RUN_EVENT_CONVERT_SHARED] = "convert_shared",
 	[RUN_EVENT_PUNCH] = "punch",
 	[RUN_EVENT_ZAP_ALL] = "zap_all",
+	[RUN_EVENT_AGE] = "age",
+	[RUN_EVENT_TEST_AGE] = "test_age",
+	[RUN_EVENT_PREFAULT] = "prefault",
+	[RUN_EVENT_PREMAP] = "premap",
 	[RUN_EVENT_AUDIT] = "audit",
 	[RUN_EVENT_KILL] = "kill",
 };
@@ -195,6 +199,8 @@ static void count_host(struct run *r)
 	for (unsigned int i = 0; i < RUN_EVENT_KINDS; i++)
 		add(r, t->times[i], "event.%s", event_names[i]);
 	add(r, t->unmapped, "unmap.leaves");
+	add(r, t->young, "age.young_pages");
+	add(r, t->prefaulted, "prefault.pages");
 	add(r, t->dirty, "dirty.pages");
 	add(r, t->copied, "dirty.cleared");
 	add(r, t->dirty_missed, "dirty.missed");

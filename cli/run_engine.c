@@ -288,7 +288,8 @@ static int make_direct(struct run *r, char why[RUN_WHY_LEN])
 		.levels = vm->levels,
 		.maxphyaddr = PHYS_BITS,
 		.guest_maxphyaddr = PHYS_BITS,
-		.address_spaces = 1,
+		/* As KVM has it with SMM; a replay of the trace counts generations so. */
+		.address_spaces = 2,
 		.max_leaf_level = vm->leaf,
 		.max_private_level = TPT_LEVEL_4K,
 		.backing = &memory_backing_ops,
@@ -354,6 +355,8 @@ static int make_td(struct run *r, char why[RUN_WHY_LEN])
 		return err;
 	r->sim = simtd_sim(r->td);
 	err = simtd_finalize(r->td);
+	if (!err)
+		err = tpt_vm_allow_prefault(simtd_vm(r->td), true);
 	if (err)
 		snprintf(why, RUN_WHY_LEN, "finalize: %s", strerror(-err));
 	return err;

@@ -4,7 +4,10 @@
 #include "cli/run.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
+
+#include <triptych/aging.h>
 
 #include "cli/td_internal.h"
 
@@ -41,6 +44,27 @@ static struct run_area piece_of(struct run *r, const struct run_event *e)
 	return a;
 }
 
+/* The part of the area that the slot has; false: none. */
+static bool slot_part(const struct run_slot *s, const struct run_area *a, struct run_area *part)
+{
+	uint64_t top = s->gpa + s->pages * RUN_PAGE, end = a->start + a->size;
+
+	if (!s->there || s->gpa >= end || top <= a->start)
+		return false;
+	part->start = a->start > s->gpa ? a->start : s->gpa;
+	part->size = (end < top ? end : top) - part->start;
+	return true;
+}
+
+static uint64_t count_bits(const uint64_t *bitmap, size_t words)
+{
+	uint64_t n = 0;
+
+	for (size_t i = 0; i < words; i++)
+		n += (uint64_t)__builtin_popcountll(bitmap[i]);
+	return n;
+}
+
 /* ---- slots ---- */
 
 static struct tpt_memory_region region_of(const struct run_slot *s, uint64_t gpa)
@@ -64,7 +88,7 @@ int events_create_slot(struct run *r, struct run_slot *s, uint64_t gpa)
 		return err;
 	s->gpa = gpa;
 	s->there = true;
-	return 0;
+	return run_slots_note(r);
 }
 
 static int create_slot(struct run *r, const struct run_event *e)
@@ -91,7 +115,7 @@ static int delete_slot(struct run *r, const struct run_event *e)
 	if (err)
 		return failed(r, e, err, "slot delete");
 	s->there = false;
-	return 0;
+	return run_slots_note(r);
 }
 
 static int move_slot(struct run *r, const struct run_event *e)
@@ -139,8 +163,7 @@ static int get_log(struct run *r, const struct run_event *e)
 
 	if (err)
 		return failed(r, e, err, "log get");
-	for (size_t i = 0; i < words; i++)
-		r->totals.dirty += (uint64_t)__builtin_popcountll(s->bitmap[i]);
+	r->totals.dirty += count_bits(s->bitmap, words);
 	r->totals.dirty_missed += missed(r, s, words);
 	if (!(r->sc->vm.flags & TPT_VM_DIRTY_MANUAL))
 		memset(s->written, 0, words * sizeof(*s->written));
@@ -194,20 +217,12 @@ static int unmap_part(struct run *r, const struct run_event *e, uint64_t step, s
 
 static int unmap(struct run *r, const struct run_event *e, uint64_t step)
 {
-	struct run_area a = piece_of(r, e);
-	uint64_t end = a.start + a.size;
+	struct run_area a = piece_of(r, e), part;
 	int err = 0;
 
-	for (uint32_t i = 0; !err && i < r->nr_slots; i++) {
-		struct run_slot *s = &r->slots[i];
-		uint64_t top = s->gpa + s->pages * RUN_PAGE;
-		struct run_area part = {a.start > s->gpa ? a.start : s->gpa, 0};
-
-		if (!s->there || s->gpa >= end || top <= a.start)
-			continue;
-		part.size = (end < top ? end : top) - part.start;
-		err = unmap_part(r, e, step, s, &part);
-	}
+	for (uint32_t i = 0; !err && i < r->nr_slots; i++)
+		if (slot_part(&r->slots[i], &a, &part))
+			err = unmap_part(r, e, step, &r->slots[i], &part);
 	return err;
 }
 
@@ -226,6 +241,55 @@ static void end_pending(struct run *r, uint64_t step)
 void events_end(struct run *r)
 {
 	end_pending(r, UINT64_MAX);
+}
+
+/* ---- aging, and mapping ahead ---- */
+
+static int age_part(struct run *r, const struct run_event *e, const struct run_slot *s,
+		    const struct run_area *a)
+{
+	tpt_hva start = tpt_hva_make(s->hva + (a->start - s->gpa));
+	tpt_hva end = tpt_hva_make(start.a + a->size);
+	size_t words = tpt_age_words(start, end);
+	uint64_t *young = calloc(words, sizeof(*young));
+	int ret;
+
+	if (!young)
+		return run_fail(r, -ENOMEM, "no memory");
+	ret = e->kind == RUN_EVENT_AGE ? tpt_vm_age(sim_vm(r->sim), start, end, young)
+				       : tpt_vm_test_age(sim_vm(r->sim), start, end, young);
+	r->totals.young += count_bits(young, words);
+	free(young);
+	return ret < 0 ? failed(r, e, ret, "age") : 0;
+}
+
+static int age(struct run *r, const struct run_event *e)
+{
+	struct run_area a = piece_of(r, e), part;
+	int err = 0;
+
+	for (uint32_t i = 0; !err && i < r->nr_slots; i++)
+		if (slot_part(&r->slots[i], &a, &part))
+			err = age_part(r, e, &r->slots[i], &part);
+	return err;
+}
+
+static int map_ahead(struct run *r, const struct run_event *e)
+{
+	struct tpt_vcpu *vcpu = sim_vcpu(r->sim, e->vcpu);
+	uint32_t access = TPT_ACC_READ | (e->write ? TPT_ACC_WRITE : 0);
+	struct run_area a = piece_of(r, e);
+	uint64_t done = 0;
+	int err;
+
+	if (e->kind == RUN_EVENT_PREFAULT) {
+		err = tpt_vcpu_prefault(vcpu, tpt_gpa_make(a.start), a.size, &done);
+		done /= RUN_PAGE;
+	} else {
+		err = tpt_vcpu_premap(vcpu, a.start / RUN_PAGE, a.size / RUN_PAGE, access, &done);
+	}
+	r->totals.prefaulted += done;
+	return err ? failed(r, e, err, "prefault") : 0;
 }
 
 /* ---- private memory ---- */
@@ -307,6 +371,12 @@ static int do_event(struct run *r, const struct run_event *e, uint64_t step)
 		return punch(r, e);
 	case RUN_EVENT_ZAP_ALL:
 		return sim_zap_all_fast(r->sim);
+	case RUN_EVENT_AGE:
+	case RUN_EVENT_TEST_AGE:
+		return age(r, e);
+	case RUN_EVENT_PREFAULT:
+	case RUN_EVENT_PREMAP:
+		return map_ahead(r, e);
 	case RUN_EVENT_AUDIT:
 		return audit(r, e);
 	case RUN_EVENT_KILL:

@@ -103,6 +103,8 @@ void memory_event(void *run, const struct tpt_event *e)
 
 	if (r->trace)
 		run_trace_event(r->trace, e);
+	/* Inside the exclusive section: one at a time. */
+	r->zaps += e->kind == TPT_EVENT_ZAP_ALL_FAST;
 	/* Leaves: what was one, and is not. The VM's own changes have no vCPU. */
 	if (!r->collecting || e->vcpu >= 0 || e->kind != TPT_EVENT_SPTE_CHANGED ||
 	    trace_word_class(e->old_spte.w, e->level) != TRACE_WORD_LEAF)
@@ -231,6 +233,8 @@ static int lookup(void *ctx, const struct tpt_backing_query *q, struct tpt_backi
 			.level = frame & ZERO ? TPT_LEVEL_4K : host_level(s, index),
 		};
 	pthread_mutex_unlock(&r->memory);
+	if (!err && r->trace)
+		run_trace_requested(r->trace, q->gfn, page->pfn, page->level);
 	return err;
 }
 

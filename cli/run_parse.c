@@ -657,6 +657,38 @@ static int punch_event(struct parser *p, struct run_event *e)
 	return piece(p, e);
 }
 
+static int age_event(struct parser *p, struct run_event *e)
+{
+	e->kind = RUN_EVENT_AGE;
+	return piece(p, e);
+}
+
+static int test_age_event(struct parser *p, struct run_event *e)
+{
+	e->kind = RUN_EVENT_TEST_AGE;
+	return piece(p, e);
+}
+
+static int prefault_event(struct parser *p, struct run_event *e)
+{
+	int err = piece(p, e);
+	const char *value;
+
+	e->kind = RUN_EVENT_PREFAULT;
+	if (!err && (value = take_key(p, "vcpu")))
+		err = number32(p, "vcpu", value, p->s->vm.vcpus - 1, &e->vcpu);
+	return err;
+}
+
+static int premap_event(struct parser *p, struct run_event *e)
+{
+	int err = prefault_event(p, e);
+
+	e->kind = RUN_EVENT_PREMAP;
+	e->write = take(p, "write");
+	return err;
+}
+
 static int phase_event(struct parser *p, struct run_event *e)
 {
 	e->kind = RUN_EVENT_PHASE;
@@ -692,6 +724,8 @@ static const struct {
 	{"phase", phase_event, ANY},	     {"slot", slot_event, ANY},
 	{"log", log_event, NO_TD},	     {"unmap", unmap_event, NO_TD},
 	{"convert", convert_event, TD_ONLY}, {"punch", punch_event, TD_ONLY},
+	{"age", age_event, NO_TD},	     {"test-age", test_age_event, NO_TD},
+	{"prefault", prefault_event, ANY},   {"premap", premap_event, ANY},
 	{"zap-all", zap_all_event, ANY},     {"audit", audit_event, ANY},
 	{"kill", kill_event, ANY},
 };
@@ -878,6 +912,13 @@ static int parse_line(struct parser *p, char *text)
 	return bad(p, "\"%s\" begins no line of a scenario", word);
 }
 
+/* Events that a vCPU's own thread would have to do. */
+static bool needs_vcpu(enum run_event_kind kind)
+{
+	return kind == RUN_EVENT_CONVERT_PRIVATE || kind == RUN_EVENT_CONVERT_SHARED ||
+	       kind == RUN_EVENT_PREFAULT || kind == RUN_EVENT_PREMAP;
+}
+
 /* What no line can know alone. */
 static int check_whole(struct parser *p)
 {
@@ -906,11 +947,8 @@ static int check_whole(struct parser *p)
 				   "so on",
 				   s->slots[i].id, s->slots[i].line);
 	for (uint32_t i = 0; i < s->nr_events; i++)
-		if (s->threads && (s->events[i].kind == RUN_EVENT_CONVERT_PRIVATE ||
-				   s->events[i].kind == RUN_EVENT_CONVERT_SHARED))
-			return bad(p,
-				   "convert on line %u: a vCPU of its own thread can't be made "
-				   "to do it",
+		if (s->threads && needs_vcpu(s->events[i].kind))
+			return bad(p, "line %u: with threads on a vCPU can't be made to do it",
 				   s->events[i].line);
 	return 0;
 }

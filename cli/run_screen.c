@@ -168,6 +168,12 @@ static void print_host(const struct run *r, FILE *out)
 			"%*s %s invalidations, which removed %s leaves; %s pages copied on write\n",
 			NAME, "notifier", NUM(value(r, "invalidations")),
 			NUM(value(r, "unmap.leaves")), NUM(value(r, "host.copied_pages")));
+	if (value(r, "event.age") || value(r, "event.test_age"))
+		fprintf(out, "%*s %s pages found young by %s calls that clear, %s that test\n",
+			NAME, "aging", NUM(value(r, "age.young_pages")), NUM(value(r, "event.age")),
+			NUM(value(r, "event.test_age")));
+	if (value(r, "prefault.pages"))
+		fprintf(out, "%*s %s pages\n", NAME, "prefaulted", NUM(value(r, "prefault.pages")));
 	if (value(r, "host.restored_pages"))
 		fprintf(out,
 			"%*s %s pages; %s mapped and not filled in, %s accesses to such pages\n",

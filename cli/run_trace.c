@@ -72,6 +72,15 @@ void run_trace_event(void *trace, const struct tpt_event *event)
 	write_line(trace, event->vcpu >= 0 ? event->vcpu : task, text);
 }
 
+void run_trace_requested(struct run_trace *trace, tpt_gfn gfn, tpt_pfn pfn, enum tpt_level level)
+{
+	char text[128];
+
+	snprintf(text, sizeof(text), "kvm_mmu_spte_requested: gfn %lx pfn %lx level %d", gfn, pfn.n,
+		 level);
+	write_line(trace, task, text);
+}
+
 void run_trace_mmio(struct run_trace *trace, unsigned int vcpu, uint64_t gpa, bool write)
 {
 	char text[128];

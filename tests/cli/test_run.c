@@ -1,0 +1,598 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/* Proves `triptych run`: the shipped scenarios are sound and count what arithmetic says, bad text
+ * is refused by line, value and rule, and what a run writes as a trace replays with no difference.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "cli/cli.h"
+#include "cli/input.h"
+
+#define MAX_ARGS 16
+
+static char out[1 << 17], err[1 << 14];
+
+/* ---- running commands ---- */
+
+struct capture {
+	int fd, saved;
+	FILE *file;
+};
+
+static struct capture capture(int fd)
+{
+	struct capture c = {fd, dup(fd), tmpfile()};
+
+	assert_true(c.saved >= 0 && c.file);
+	assert_true(dup2(fileno(c.file), fd) >= 0);
+	return c;
+}
+
+static void restore(struct capture *c, char *text, size_t size)
+{
+	size_t len;
+
+	assert_true(dup2(c->saved, c->fd) >= 0);
+	close(c->saved);
+	rewind(c->file);
+	len = fread(text, 1, size - 1, c->file);
+	text[len] = 0;
+	fclose(c->file);
+}
+
+/* Runs the command with the words of the line, the first of which is its name; fills out and err.
+ */
+__attribute__((format(printf, 1, 2))) static int command(const char *format, ...)
+{
+	char line[1024], *argv[MAX_ARGS + 1] = {0}, *rest;
+	struct capture stdout_capture, stderr_capture;
+	int argc = 0, ret;
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(line, sizeof(line), format, args);
+	va_end(args);
+	for (char *word = strtok_r(line, " ", &rest); word; word = strtok_r(NULL, " ", &rest)) {
+		assert_true(argc < MAX_ARGS);
+		argv[argc++] = word;
+	}
+	fflush(stdout);
+	fflush(stderr);
+	stdout_capture = capture(STDOUT_FILENO);
+	stderr_capture = capture(STDERR_FILENO);
+	ret = strcmp(argv[0], "run") ? cmd_replay(argc, argv) : cmd_run(argc, argv);
+	fflush(stdout);
+	fflush(stderr);
+	restore(&stdout_capture, out, sizeof(out));
+	restore(&stderr_capture, err, sizeof(err));
+	return ret;
+}
+
+static void assert_has(const char *text, const char *part)
+{
+	if (!strstr(text, part))
+		fail_msg("\"%s\" is not in:\n%s", part, text);
+}
+
+struct temporary {
+	char path[64];
+};
+
+static struct temporary write_temporary(const char *text)
+{
+	struct temporary t = {P_tmpdir "/triptych-run-XXXXXX"};
+	int fd = mkstemp(t.path);
+
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, text, strlen(text)), (long)strlen(text));
+	close(fd);
+	return t;
+}
+
+/* Runs a scenario given as text; @options may be "". */
+static int run_text(const char *text, const char *options)
+{
+	struct temporary t = write_temporary(text);
+	int ret = command("run %s %s", t.path, options);
+
+	unlink(t.path);
+	return ret;
+}
+
+/* A counter of the JSON in out. */
+static uint64_t counted(const char *name)
+{
+	char key[80];
+	const char *at = strstr(out, "\"counted\"");
+	unsigned long n;
+
+	assert_non_null(at);
+	snprintf(key, sizeof(key), "\"%s\": ", name);
+	at = strstr(at, key);
+	if (!at)
+		fail_msg("no counter %s in:\n%s", name, out);
+	assert_int_equal(sscanf(at + strlen(key), "%lu", &n), 1);
+	return n;
+}
+
+static void assert_sound(int ret)
+{
+	if (ret)
+		fail_msg("exit status %d\n%s%s", ret, err, out);
+	assert_has(out, "\"audit_faults\": 0");
+	assert_has(out, "\"judge_reports\": 0");
+	assert_has(out, "\"frames_left\": 0");
+	assert_has(out, "\"misuses\": 0");
+	assert_has(out, "\"sound\": true");
+}
+
+static void run_shipped(const char *name)
+{
+	assert_sound(command("run scenarios/%s.tpt --json", name));
+}
+
+/* ---- the shipped scenarios, and what must be exact ---- */
+
+static void precopy_loses_no_page_and_puts_huge_pages_together(void **state)
+{
+	(void)state;
+	run_shipped("precopy-dirty");
+	assert_int_equal(counted("dirty.missed"), 0);
+	/* 64 MiB in 2 MiB pages. */
+	assert_int_equal(counted("direct.pages_2m"), 32);
+	assert_int_equal(counted("flush.collapse"), 32);
+	/* One for switching the log on, one for each of four clears. */
+	assert_int_equal(counted("flush.dirty_log"), 5);
+	assert_int_equal(counted("dirty.pages"), counted("dirty.cleared"));
+	assert_true(counted("pf_fast") > counted("dirty.pages"));
+	assert_int_equal(counted("calls"), 0);
+}
+
+static void restore_with_huge_pages_maps_what_nobody_filled_in(void **state)
+{
+	(void)state;
+	run_shipped("snapshot-restore-thp");
+	/* 8 blocks of 512 pages, one of each restored; each of 4096 pages is touched once. */
+	assert_int_equal(counted("host.mapped_unfilled_pages"), 8 * 511);
+	assert_int_equal(counted("guest.unfilled_accesses"), 8 * 511);
+	assert_int_equal(counted("pf_fixed"), 8 + 4096 + 8);
+}
+
+static void notifier_storm_starves_nobody(void **state)
+{
+	(void)state;
+	run_shipped("numa-notifier-storm");
+	assert_int_equal(counted("invalidations"), 3200 / 4);
+	assert_true(counted("pf_retry") > 0);
+	assert_int_equal(counted("pf_retry"), counted("guest.steps_stalled"));
+	/* Every invalidation lasts 3 steps, and at most one is under way. */
+	assert_true(counted("guest.longest_stall") <= 3);
+	assert_true(counted("flush.notifier") <= 800);
+}
+
+static void churn_takes_only_what_the_slot_mapped(void **state)
+{
+	(void)state;
+	run_shipped("memslot-churn");
+	assert_int_equal(counted("zap_all_fast"), 0);
+	assert_int_equal(counted("guest.mmio"), 60 * 30 + 30 * 80);
+	assert_int_equal(counted("pf_retry"), 0);
+	/* The slot's first pages are touched in each of its lives: one flush each. */
+	assert_true(counted("flush.memslot") <= 120);
+}
+
+static void conversions_cost_two_calls_a_page_and_one_track_each(void **state)
+{
+	(void)state;
+	run_shipped("conversion-storm");
+	assert_int_equal(counted("call.block"), 64 * 16);
+	assert_int_equal(counted("call.remove"), 64 * 16);
+	assert_int_equal(counted("call.track"), 64);
+	assert_int_equal(counted("seamcall.TDH.MEM.TRACK"), 64);
+	assert_int_equal(counted("seamcall.TDH.MEM.RANGE.BLOCK"), 64 * 16);
+	assert_int_equal(counted("flush.conversion"), 64);
+}
+
+static void boot_costs_one_exit_and_one_aug_a_page(void **state)
+{
+	(void)state;
+	run_shipped("td-boot-storm");
+	assert_int_equal(counted("exit.accept_violation"), 16 * 1024);
+	assert_int_equal(counted("seamcall.TDH.MEM.PAGE.AUG"), 16 * 1024);
+	/* 64 MiB: 32 leaf tables, one of level 2, one of level 3. */
+	assert_int_equal(counted("seamcall.TDH.MEM.SEPT.ADD"), 34);
+	assert_int_equal(counted("mirror.pages_4k"), 16 * 1024);
+	assert_int_equal(counted("mirror.table_bytes"), 35 * (4096 + 64));
+}
+
+static void teardown_with_the_key_gone_costs_one_call_a_page(void **state)
+{
+	(void)state;
+	run_shipped("td-teardown");
+	assert_int_equal(counted("call.block"), 4096);
+	assert_int_equal(counted("call.remove"), 4096);
+	assert_int_equal(counted("call.track"), 4096 / 512);
+	assert_int_equal(counted("end.block"), 0);
+	assert_int_equal(counted("end.track"), 0);
+	assert_int_equal(counted("end_kicks"), 0);
+	assert_int_equal(counted("end.reclaim_leaf"), 4096);
+	assert_int_equal(counted("td.pamt_in_use"), 0);
+}
+
+static void published_figures_stand_apart(void **state)
+{
+	const char *ours, *estimates, *published;
+
+	(void)state;
+	assert_int_equal(command("run scenarios/precopy-dirty.tpt"), 0);
+	ours = strstr(out, "COUNTED HERE");
+	estimates = strstr(out, "ESTIMATES (a count of ours times a constant of others");
+	published = strstr(out, "PUBLISHED ELSEWHERE (not measured here)");
+	assert_true(ours && estimates > ours && published > estimates);
+	/* No time of ours: what is counted has no unit of time. */
+	for (const char *p = ours; p < estimates; p++)
+		assert_false(!strncmp(p, " ms", 3) || !strncmp(p, " us", 3));
+	assert_has(estimates, "unknown (5 flush.dirty_log; no published figure for one is known)");
+	assert_has(published, "machine: ");
+	assert_has(published, "source: cloud-hypervisor#8899");
+}
+
+static void the_same_scenario_counts_the_same_again(void **state)
+{
+	static char first[sizeof(out)];
+
+	(void)state;
+	run_shipped("numa-notifier-storm");
+	memcpy(first, out, sizeof(out));
+	run_shipped("numa-notifier-storm");
+	assert_string_equal(first, out);
+}
+
+/* ---- small situations ---- */
+
+#define HEAD "scenario test\n"
+
+static void an_access_stalls_as_long_as_the_invalidation_over_it(void **state)
+{
+	(void)state;
+	/* Steps 10 to 16: the invalidation begins before the access of its step and ends before
+	 * that of step 17. The page next to it is nobody's business. */
+	assert_sound(run_text(HEAD "vm npt vcpus=2\nsteps 40\nslot 0 0+1M\n"
+				   "guest 0 sequential 64K+4K write=100\n"
+				   "guest 1 sequential 68K+4K write=100\n"
+				   "at 10 unmap 64K+4K lasts=7 drop\n",
+			      "--json"));
+	assert_int_equal(counted("guest.steps_stalled"), 7);
+	assert_int_equal(counted("guest.longest_stall"), 7);
+	assert_int_equal(counted("guest.accesses"), 40 + 40 - 7);
+	assert_int_equal(counted("pf_retry"), 7);
+	assert_int_equal(counted("pf_fixed"), 3);
+	assert_int_equal(counted("unmap.leaves"), 1);
+}
+
+static void no_walk_holds_longer_than_a_chunk(void **state)
+{
+	(void)state;
+	/* 16384 pages of 4 KiB: a chunk is 4096 entries, and the entry it ends at. */
+	assert_sound(run_text(HEAD "vm npt vcpus=4\nsteps 4100\nslot 0 0+64M\n"
+				   "guest all sequential 0+64M to=4096 divided write=100\n"
+				   "at 4097 unmap 0+64M\n",
+			      "--json"));
+	assert_int_equal(counted("unmap.leaves"), 16384);
+	assert_int_equal(counted("hold.longest_exclusive"), 4097);
+	assert_true(counted("flush.notifier") >= 4);
+	/* The same beside faults. */
+	assert_sound(run_text(HEAD "vm npt vcpus=4\nsteps 4100\nslot 0 0+64M\n"
+				   "guest all sequential 0+64M to=4096 divided write=100\n"
+				   "at 4097 log 0 on\nat 4098 log 0 get\n",
+			      "--json"));
+	assert_true(counted("hold.longest_shared") >= 4096);
+	assert_true(counted("hold.longest_shared") < 4096 + 512);
+	assert_true(counted("hold.longest_exclusive") <= 1);
+}
+
+static void zero_pages_are_copied_at_the_first_write(void **state)
+{
+	(void)state;
+	assert_sound(run_text(HEAD "vm ept\nsteps 768\nslot 0 0+1M cow\n"
+				   "guest 0 sequential 0+1M to=256\n"
+				   "guest 0 sequential 0+1M from=256 write=100\n",
+			      "--json"));
+	assert_int_equal(counted("host.zero_pages"), 256);
+	assert_int_equal(counted("host.copied_pages"), 256);
+	assert_int_equal(counted("unmap.leaves"), 0);
+	assert_int_equal(counted("flush.notifier"), 256);
+	/* The notifier comes from inside the fault's lookup: RETRY, and the access in the next
+	 * step. */
+	assert_int_equal(counted("guest.steps_stalled"), 256);
+	assert_int_equal(counted("guest.accesses"), 512);
+}
+
+static void aging_finds_what_was_used(void **state)
+{
+	(void)state;
+	/* 256 pages used, then 16 of them again. */
+	assert_sound(run_text(HEAD "vm npt\nsteps 300\nslot 0 0+1M\n"
+				   "guest 0 sequential 0+1M to=256\n"
+				   "guest 0 sequential 0+64K from=256\n"
+				   "at 256 age 0+1M\nat 299 test-age 64K+64K\n",
+			      "--json"));
+	assert_int_equal(counted("age.young_pages"), 256);
+	assert_int_equal(counted("flushes"), 0);
+}
+
+static void memory_mapped_ahead_takes_no_fault(void **state)
+{
+	(void)state;
+	assert_sound(run_text(HEAD "vm npt leaf=4k\nsteps 256\nslot 0 0+1M\n"
+				   "guest 0 sequential 0+1M write=50\nat 0 premap 0+1M write\n",
+			      "--json"));
+	assert_int_equal(counted("prefault.pages"), 256);
+	assert_int_equal(counted("pf_taken"), 0);
+	assert_sound(run_text(HEAD "vm npt leaf=4k\nsteps 256\nslot 0 0+1M\n"
+				   "guest 0 sequential 0+1M\nat 0 prefault 0+1M\n",
+			      "--json"));
+	assert_int_equal(counted("prefault.pages"), 256);
+	assert_int_equal(counted("pf_taken"), 0);
+}
+
+static void a_killed_guest_does_nothing_more(void **state)
+{
+	(void)state;
+	assert_sound(run_text(HEAD "vm npt vcpus=2\nsteps 1000\nslot 0 0+1M\n"
+				   "guest all random 0+1M\nat 100 kill\n",
+			      "--json"));
+	assert_int_equal(counted("guest.accesses"), 200);
+}
+
+static void threads_run_side_by_side(void **state)
+{
+	(void)state;
+	assert_sound(run_text(
+		HEAD "vm npt vcpus=4 dirty_manual eager_page_split\nthreads on\nsteps 3000\n"
+		     "slot 0 0+16M page=2m\nslot 1 32M+4M cow\nslot 2 64M+4M\n"
+		     "guest 0-1 random 0+16M write=50\n"
+		     "guest 2 random 32M+4M write=50\nguest 3 random 64M+4M write=50\n"
+		     "every 100 from=50 unmap 0+16M size=64K drop\n"
+		     "every 200 from=100 log 0 on\nevery 200 from=150 log 0 get\n"
+		     "every 200 from=160 log 0 clear\nevery 200 from=180 log 0 off\n"
+		     "every 300 from=10 slot 2 delete\nevery 300 from=110 slot 2 create\n"
+		     "every 250 age 0+16M\nevery 1000 zap-all\n",
+		"--json"));
+	assert_sound(run_text(HEAD "vm td vcpus=3\nthreads on\nsteps 1500\nslot 0 0+8M\n"
+				   "guest all random 0+8M write=50\n"
+				   "every 100 punch 0+8M size=128K\n",
+			      "--json"));
+}
+
+static void a_recorded_guest_can_be_played(void **state)
+{
+	char dir[4096], text[8192];
+
+	(void)state;
+	/* Files that a scenario names lie beside it, or have a whole path. */
+	assert_non_null(getcwd(dir, sizeof(dir)));
+	snprintf(text, sizeof(text),
+		 HEAD "vm npt\nsteps 3000\nslot 0 0+16M page=2m\n"
+		      "guest 0 trace 0+16M file=%s/traces/kvm-npt-small.txt.xz\n",
+		 dir);
+	assert_sound(run_text(text, "--json"));
+	assert_true(counted("guest.accesses") > 10);
+	assert_true(counted("pf_fixed") > 1);
+}
+
+/* ---- expectations ---- */
+
+static void an_expectation_that_fails_is_told_and_fails_the_run(void **state)
+{
+	(void)state;
+	assert_int_equal(run_text(HEAD "vm npt\nsteps 10\nslot 0 0+1M\n"
+				       "guest 0 sequential 0+1M\nexpect pf_taken = 11 \"no\"\n"
+				       "expect pf_taken <= 10\nexpect pf_taken >= 11\n"
+				       "expect nothing_such = 0\nexpect pf_fixed = pf_taken\n",
+				  ""),
+			 CLI_DIFFERENT);
+	assert_has(out, "line 6: pf_taken = 11, but it is 10; no");
+	assert_has(out, "line 8: pf_taken >= 11, but it is 10");
+	assert_has(out, "line 9: nothing_such = 0, but it is no counter");
+	assert_has(out, "2 of 5 hold");
+	assert_has(out, "UNSOUND");
+}
+
+static void accesses_that_fail_are_told_and_fail_the_run(void **state)
+{
+	(void)state;
+	/* Converted behind the guest's back there is nothing: private memory beyond the slot. */
+	assert_int_equal(run_text(HEAD "vm td\nsteps 4\nslot 0 0+1M\n"
+				       "guest 0 sequential 2M+1M\n",
+				  ""),
+			 CLI_DIFFERENT);
+	assert_has(out, "vCPU 0: 4 accesses failed, the first at 0x200000");
+}
+
+/* ---- bad text ---- */
+
+#define VM HEAD "vm npt vcpus=2\nsteps 10\nslot 0 0+1M\n"
+
+static const struct {
+	const char *text, *message;
+} bad_texts[] = {
+	{"", "the scenario has no name"},
+	{HEAD, "has no vm line"},
+	{HEAD "vm npt\nslot 0 0+1M\n", "has no steps"},
+	{HEAD "vm npt\nsteps 5\n", "has no slot"},
+	{HEAD "nonsense 1\n", "line 2: \"nonsense\" begins no line of a scenario"},
+	{HEAD "vm arm\n", "line 2: kind of VM \"arm\": must be npt, ept or td"},
+	{HEAD "vm npt vcpus=65\n", "line 2: vcpus=65: 1 to 64 for this kind of VM"},
+	{HEAD "vm npt vcpus=0\n", "line 2: vcpus=0: 1 to 64"},
+	{HEAD "vm npt vcpus=x\n", "line 2: vcpus \"x\" is not a number"},
+	{HEAD "vm npt levels=3\n", "line 2: levels=3: 4 or 5"},
+	{HEAD "vm npt leaf=3m\n", "line 2: leaf \"3m\": must be 4k, 2m or 1g"},
+	{HEAD "vm npt dirty_initially_set\n", "line 2: dirty_initially_set needs dirty_manual"},
+	{HEAD "vm td eager_page_split\n", "line 2: a td has 4 levels and none of these flags"},
+	{HEAD "vm npt shiny\n", "line 2: \"shiny\": unknown here"},
+	{HEAD "slot 0 0+1M\n", "line 2: slot: the vm line comes first"},
+	{VM "slot 32764 0+1M\n", "line 5: a slot's id 32764: at most 32763"},
+	{VM "slot 1 1M\n", "line 5: area \"1M\": must be START+SIZE"},
+	{VM "slot 1 1M+100\n", "line 5: size 100: must be whole pages of 4 KiB"},
+	{VM "slot 1 1M+0\n", "line 5: area \"1M+0\" is empty"},
+	{VM "slot 1 8T+1T\nslot 1 0+1Q\n", "at most"},
+	{VM "slot 1 1M+9999999T\n", "line 5: size 9999999T lies beyond 52 address bits"},
+	{VM "slot 1-3 1M+16K\n", "line 5: 4 pages can't be divided among 3 slots"},
+	{VM "slot 3-1 1M+16K\n", "line 5: a slot's id 3-1: the last comes before the first"},
+	{VM "slot 0 1M+1M\n", "slot 0 is on line 4 and on line 5"},
+	{VM "slot 1 1M+1M told=2m\n", "line 5: told: the host can't report a larger page"},
+	{VM "slot 1 1M+1M cow page=2m\n", "line 5: cow: only with page=4k"},
+	{VM "guest 2 random 0+1M\n", "line 5: vCPU 2: the VM has 0 to 1"},
+	{VM "guest 0 wild 0+1M\n", "line 5: pattern \"wild\": must be sequential"},
+	{VM "guest 0 stride 0+1M\n", "line 5: stride=0: 4 KiB to the area's size"},
+	{VM "guest 0 hot 0+1M hot=2M\n", "line 5: hot=2097152: 4 KiB to the area's size"},
+	{VM "guest 0 random 0+1M write=101\n", "line 5: write 101: at most 100"},
+	{VM "guest 0 random 0+1M write=60 exec=50\n", "write=60 and exec=50: together at most 100"},
+	{VM "guest 0 random 0+1M from=5 to=5\n", "from=5 to=5: no step lies in between"},
+	{VM "guest 0 random 0+1M accept\n", "accept: only a td's guest accepts memory"},
+	{VM "guest all random 0+12K divided\n", "divided: 3 pages among 2 vCPUs"},
+	{VM "guest 0 trace 0+1M\n", "pattern trace and file=FILE go together"},
+	{VM "guest 0 trace 0+1M file=/none/there\n", "line 5: file=/none/there: "},
+	{VM "at 3\n", "line 5: an event is missing"},
+	{VM "at x unmap 0+1M\n", "line 5: step \"x\" is not a number"},
+	{VM "at 3 dance\n", "line 5: event \"dance\" is unknown"},
+	{VM "every 0 unmap 0+1M\n", "line 5: every 0: at least 1"},
+	{VM "at 3 unmap 0+1M size=300K\n", "the area must be a multiple of it"},
+	{VM "at 3 slot 7 delete\n", "line 5: slot 7: no slot line before has it"},
+	{VM "at 3 slot 0 polish\n", "line 5: \"polish\" can't be done to it"},
+	{VM "at 3 slot 0 move\n", "line 5: move: to=ADDRESS is missing"},
+	{VM "at 3 log 0 clear\n", "line 5: log clear: only with dirty_manual"},
+	{VM "at 3 convert private 0+1M\n", "line 5: convert: only a td has private memory"},
+	{VM "every 3 kill\n", "line 5: kill: once, with at"},
+	{VM "published \"a\" \"b\"\n", "line 5: machine=\"...\" is missing"},
+	{VM "published \"a\" \"b\" machine=\"c\"\n", "line 5: source=\"...\" is missing"},
+	{VM "estimate \"a\" pf_taken 5\n", "line 5: \"5\": a time ends with ns, us, ms or s"},
+	{VM "estimate \"a\" pf_taken 5us\n", "line 5: source=\"...\" is missing"},
+	{VM "expect pf_taken 5\n", "line 5: expect: =, <= or >= after the counter"},
+	{VM "story \"never ends\n", "line 5: a quote is not closed"},
+	{HEAD "vm td\nsteps 5\nslot 1 0+1M\n", "slot 1 on line 4: a td's slots are one each, 0, 1"},
+	{HEAD "vm td\nsteps 5\nslot 0 0+1M\nthreads on\nat 1 convert shared 0+1M\n",
+	 "line 6: with threads on a vCPU can't be made to do it"},
+};
+
+static void bad_text_is_refused_by_line_value_and_rule(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < sizeof(bad_texts) / sizeof(bad_texts[0]); i++) {
+		if (run_text(bad_texts[i].text, "") != CLI_USAGE)
+			fail_msg("accepted:\n%s", bad_texts[i].text);
+		assert_has(err, bad_texts[i].message);
+		assert_string_equal(out, "");
+	}
+}
+
+static void bad_options_are_refused(void **state)
+{
+	(void)state;
+	assert_int_equal(command("run"), CLI_USAGE);
+	assert_has(err, "no scenario given");
+	assert_int_equal(command("run a b"), CLI_USAGE);
+	assert_int_equal(command("run --fast a"), CLI_USAGE);
+	assert_int_equal(command("run a --trace"), CLI_USAGE);
+	assert_int_equal(command("run %s/no-such-file", P_tmpdir), CLI_USAGE);
+	assert_int_equal(command("run scenarios/td-teardown.tpt --trace %s/none/there", P_tmpdir),
+			 CLI_USAGE);
+	assert_int_equal(command("run --help"), CLI_OK);
+}
+
+static void an_event_that_cannot_be_done_ends_the_run(void **state)
+{
+	(void)state;
+	assert_int_equal(run_text(VM "at 3 slot 0 create\n", ""), CLI_USAGE);
+	assert_has(err, "line 5: slot 0 is there already");
+	assert_int_equal(run_text(VM "slot 1 512K+4K\n", ""), CLI_USAGE);
+	assert_has(err, "slot 1: File exists");
+	assert_int_equal(run_text(VM "at 3 log 0 get\n", ""), CLI_USAGE);
+	assert_has(err, "line 5: log get: No such file");
+}
+
+/* ---- there and back ---- */
+
+/* Every word that the run installed is installed again by the replay. */
+static void round_trip(const char *scenario)
+{
+	struct temporary t = write_temporary(""), slots = write_temporary("");
+	unsigned long recorded, compared, different;
+	const char *last;
+	int ret = command("run %s --trace %s --slots %s", scenario, t.path, slots.path);
+
+	if (ret)
+		fail_msg("%s: %d\n%s%s", scenario, ret, err, out);
+	ret = command("replay %s --slots %s --compare", t.path, slots.path);
+	unlink(t.path);
+	unlink(slots.path);
+	if (ret)
+		fail_msg("%s: replay says %d\n%s%s", scenario, ret, err, out);
+	last = strstr(out, "\ninstalls: ");
+	assert_non_null(last);
+	assert_int_equal(sscanf(last + 1, "installs: %lu recorded, %lu compared, %lu different",
+				&recorded, &compared, &different),
+			 3);
+	assert_true(recorded > 0);
+	assert_int_equal(compared, recorded);
+	assert_int_equal(different, 0);
+	assert_has(out, " 0 bad");
+}
+
+static void a_trace_of_a_run_replays_without_a_difference(void **state)
+{
+	struct temporary t;
+
+	(void)state;
+	round_trip("scenarios/snapshot-restore-thp.tpt");
+	round_trip("scenarios/numa-notifier-storm.tpt");
+	round_trip("scenarios/precopy-dirty.tpt");
+	t = write_temporary(HEAD "vm npt vcpus=3 slot_zap_all\nsteps 400\n"
+				 "slot 0 0+4M page=2m\nslot 1 16M+1M cow\nslot 2 32M+1M ro\n"
+				 "guest 0 random 0+4M write=50\nguest 1 random 16M+1M write=50\n"
+				 "guest 2 random 32M+2M write=30\n"
+				 "every 50 from=20 unmap 16M+1M size=64K drop\n"
+				 "at 300 slot 2 delete\n");
+	round_trip(t.path);
+	unlink(t.path);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(precopy_loses_no_page_and_puts_huge_pages_together),
+		cmocka_unit_test(restore_with_huge_pages_maps_what_nobody_filled_in),
+		cmocka_unit_test(notifier_storm_starves_nobody),
+		cmocka_unit_test(churn_takes_only_what_the_slot_mapped),
+		cmocka_unit_test(conversions_cost_two_calls_a_page_and_one_track_each),
+		cmocka_unit_test(boot_costs_one_exit_and_one_aug_a_page),
+		cmocka_unit_test(teardown_with_the_key_gone_costs_one_call_a_page),
+		cmocka_unit_test(published_figures_stand_apart),
+		cmocka_unit_test(the_same_scenario_counts_the_same_again),
+		cmocka_unit_test(an_access_stalls_as_long_as_the_invalidation_over_it),
+		cmocka_unit_test(no_walk_holds_longer_than_a_chunk),
+		cmocka_unit_test(zero_pages_are_copied_at_the_first_write),
+		cmocka_unit_test(aging_finds_what_was_used),
+		cmocka_unit_test(memory_mapped_ahead_takes_no_fault),
+		cmocka_unit_test(a_killed_guest_does_nothing_more),
+		cmocka_unit_test(threads_run_side_by_side),
+		cmocka_unit_test(a_recorded_guest_can_be_played),
+		cmocka_unit_test(an_expectation_that_fails_is_told_and_fails_the_run),
+		cmocka_unit_test(accesses_that_fail_are_told_and_fail_the_run),
+		cmocka_unit_test(bad_text_is_refused_by_line_value_and_rule),
+		cmocka_unit_test(bad_options_are_refused),
+		cmocka_unit_test(an_event_that_cannot_be_done_ends_the_run),
+		cmocka_unit_test(a_trace_of_a_run_replays_without_a_difference),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
