@@ -44,15 +44,20 @@ enum tpt_exit_reason {
 	TPT_EXIT_MEMORY_FAULT, /* private/shared mismatch, or no backing: KVM_EXIT_MEMORY_FAULT */
 	TPT_EXIT_INTERNAL,     /* the VM is dead: tpt_vm_report() says why */
 	TPT_EXIT_DIRTY_RING_FULL, /* collect and reset the vCPU's ring: KVM_EXIT_DIRTY_RING_FULL */
+	TPT_EXIT_ASYNC_PF, /* the page is being fetched: tpt_vcpu_async_ready() when it is there */
 };
 
 #define TPT_MEMORY_FAULT_PRIVATE (1ull << 3) /* KVM_MEMORY_EXIT_FLAG_PRIVATE */
 
-/* What a VMM must act on. Valid after a fault that returned EMULATE or a negative errno. */
+/*
+ * What a VMM must act on. Valid after a fault that returned EMULATE or a negative errno, and after
+ * RETRY, where the reason is NONE or ASYNC_PF.
+ */
 struct tpt_exit {
 	enum tpt_exit_reason reason;
-	tpt_gpa gpa;	 /* MMIO: as accessed; MEMORY_FAULT: of the page, shared bit removed */
+	tpt_gpa gpa;	 /* MMIO, ASYNC_PF: as accessed; MEMORY_FAULT: of the page, no shared bit */
 	uint64_t size;	 /* MEMORY_FAULT: bytes concerned */
+	uint64_t token;	 /* ASYNC_PF: for tpt_vcpu_async_ready(); equal for equal accesses */
 	uint64_t flags;	 /* MEMORY_FAULT: TPT_MEMORY_FAULT_* */
 	uint32_t access; /* TPT_ACC_* of the access */
 };
@@ -87,7 +92,7 @@ struct tpt_fault {
  * Handles a fault of @vcpu. Runs on that vCPU's thread; any number of vCPUs at once. May sleep in
  * the platform's allocator and in the backing, never waits inside the library. Returns TPT_RET_PF_*
  * above 0, or: -EINVAL (reserved error-code bits, GPA wider than the VM's, private access in a VM
- * without private memory), -EFAULT (exit MEMORY_FAULT), -ENOMEM, -EINTR, -EHWPOISON, -EIO (VM
+ * without private memory), -EFAULT and -EHWPOISON (exit MEMORY_FAULT), -ENOMEM, -EINTR, -EIO (VM
  * dead), -ENOSPC (exit DIRTY_RING_FULL: not even the reserve is left). An error changes no entry.
  */
 int tpt_vcpu_fault(struct tpt_vcpu *vcpu, struct tpt_fault *fault);
@@ -116,6 +121,14 @@ int tpt_vcpu_prefault(struct tpt_vcpu *vcpu, tpt_gpa gpa, uint64_t size, uint64_
  */
 int tpt_vcpu_premap(struct tpt_vcpu *vcpu, tpt_gfn gfn, uint64_t npages, uint32_t access,
 		    uint64_t *done);
+
+/*
+ * The backing has fetched the page that a fault ended in TPT_EXIT_ASYNC_PF for: maps it before the
+ * guest tries again. vCPU thread. FIXED, SPURIOUS, RETRY (the vCPU is in the other address space,
+ * or somebody is at the entry: the guest's own fault will do), or a negative errno as of a fault;
+ * -EINVAL: no such token. A token may be used late, twice or never.
+ */
+int tpt_vcpu_async_ready(struct tpt_vcpu *vcpu, uint64_t token);
 
 /* The exit record of the last fault. Valid until the vCPU's next call. */
 const struct tpt_exit *tpt_vcpu_exit(const struct tpt_vcpu *vcpu);

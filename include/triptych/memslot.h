@@ -68,6 +68,7 @@ struct tpt_backing_query {
 	tpt_gfn gfn;
 	tpt_hva hva; /* of the page */
 	bool write;  /* the guest writes: break copy-on-write, fail if it can't be written */
+	bool nowait; /* -EINPROGRESS is an answer: the vCPU can do something else meanwhile */
 };
 
 /* The ordinary backing: one a VM. Called by vCPU threads; lookup() outside of any section. */
@@ -76,7 +77,8 @@ struct tpt_backing_ops {
 	/*
 	 * Which frame stands behind a page? May sleep. 0; -EAGAIN: not now, the guest tries again;
 	 * -EFAULT: nothing is there; -EPERM: a write to memory that the host can only read (the
-	 * access is emulated as MMIO); -EHWPOISON: the frame is broken; -EINTR: a signal. It may
+	 * access is emulated as MMIO); -EHWPOISON: the frame is broken; -EINTR: a signal;
+	 * -EINPROGRESS: being fetched (query->nowait; see TPT_EXIT_ASYNC_PF). It may
 	 * call tpt_vm_invalidate_begin()/_end(): the fault then ends in RETRY.
 	 */
 	int (*lookup)(void *ctx, const struct tpt_backing_query *query,
@@ -100,6 +102,34 @@ struct tpt_backing_ops {
 	int (*lookup_range)(void *ctx, const struct tpt_backing_query *query, uint32_t nr,
 			    struct tpt_backing_page *page);
 };
+
+/*
+ * Write tracking, for device models that must see each write to a page (after KVM's page_track):
+ * while a page is tracked no table lets the guest write it, a leaf over it is 4K, and a write to it
+ * is TPT_RET_PF_WRITE_PROTECTED. Counted: a page is tracked until it was removed as often as added,
+ * or its memslot is deleted or moved. -EINVAL: no memslot there; add() only: -EOVERFLOW (65535
+ * times already), -ENOMEM; remove() only: -EINVAL: not tracked; -EOPNOTSUPP: not with an external
+ * table, whose guest's writes nobody can see; -EIO.
+ */
+int tpt_vm_write_track_add(struct tpt_vm *vm, uint32_t as_id, tpt_gfn gfn);
+int tpt_vm_write_track_remove(struct tpt_vm *vm, uint32_t as_id, tpt_gfn gfn);
+
+/* A device model that listens; the caller's memory. Callbacks must not call the library. */
+struct tpt_write_notifier {
+	struct tpt_write_notifier *next; /* the library's, while registered */
+	/* A write that the VMM emulated, whether tracked or not. May be NULL. */
+	void (*write)(struct tpt_write_notifier *n, uint32_t as_id, tpt_gpa gpa, const void *data,
+		      size_t bytes);
+	/* A memslot goes, and with it what was tracked in [gfn, gfn + npages). May be NULL. */
+	void (*gone)(struct tpt_write_notifier *n, uint32_t as_id, tpt_gfn gfn, uint64_t npages);
+};
+/* -EOPNOTSUPP with an external table; -EIO. */
+int tpt_vm_write_notifier_add(struct tpt_vm *vm, struct tpt_write_notifier *n);
+/* On return no callback runs. -EINVAL: not registered. */
+int tpt_vm_write_notifier_remove(struct tpt_vm *vm, struct tpt_write_notifier *n);
+/* The VMM wrote @bytes of @data for the guest: tells every notifier. Any thread. */
+void tpt_vm_tell_write(struct tpt_vm *vm, uint32_t as_id, tpt_gpa gpa, const void *data,
+		       size_t bytes);
 
 /*
  * The host takes back [start, end) of host-virtual memory (an MMU notifier's range): on return of

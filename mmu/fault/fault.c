@@ -101,12 +101,15 @@ static int decide_slot(struct fault_vcpu *vcpu, struct tpt_fault *fault, struct 
 		return TPT_RET_PF_RETRY;
 	if (fault->write && (d->slot->flags & TPT_MEM_READONLY))
 		return TPT_RET_PF_EMULATE;
+	if (fault->write && fault->present && slot_is_tracked(d->slot, fault->gfn))
+		return TPT_RET_PF_WRITE_PROTECTED;
 
 	d->query = (struct tpt_backing_query){.as_id = d->slot->as_id,
 					      .slot = d->slot->id,
 					      .gfn = fault->gfn,
 					      .hva = slot_hva(d->slot, fault->gfn),
-					      .write = fault->write};
+					      .write = fault->write,
+					      .nowait = !fault->prefetch};
 	d->readonly = d->slot->flags & TPT_MEM_READONLY;
 	if (d->gmem) {
 		d->gmem_index = slot_gmem_index(d->slot, fault->gfn);
@@ -148,6 +151,16 @@ static int ask_shared(const struct fault_env *env, struct decision *d, struct tp
 	return 0;
 }
 
+/* The page is being fetched: the guest tries again when it is there, or sooner if it likes. */
+static int exit_async(struct fault_vcpu *vcpu, const struct tpt_fault *fault)
+{
+	vcpu->exit = (struct tpt_exit){.reason = TPT_EXIT_ASYNC_PF,
+				       .gpa = fault->gpa,
+				       .access = fault_access(fault),
+				       .token = fault_token(fault)};
+	return TPT_RET_PF_RETRY;
+}
+
 /* The gap: the backing is asked, in no section. CONTINUE, or how the fault ends. */
 static int ask_backing(struct fault_vcpu *vcpu, struct tpt_fault *fault, struct decision *d,
 		       enum tpt_level *level)
@@ -170,8 +183,14 @@ static int ask_backing(struct fault_vcpu *vcpu, struct tpt_fault *fault, struct 
 		return fault->write ? TPT_RET_PF_EMULATE : exit_memory_fault(vcpu, fault);
 	case -ERR_INTR:
 	case -ERR_NOMEM:
-	case -ERR_HWPOISON:
 		return err;
+	case -ERR_HWPOISON:
+		exit_memory_fault(vcpu, fault);
+		return err;
+	case -ERR_INPROGRESS:
+		if (d->query.nowait && !fault->is_private)
+			return exit_async(vcpu, fault);
+		return exit_memory_fault(vcpu, fault);
 	default:
 		return exit_memory_fault(vcpu, fault);
 	}

@@ -28,8 +28,8 @@ struct fault_env {
 	bool has_mirror;
 	bool private_memory; /* has_mirror, or private by attribute alone */
 	bool ignore_guest_pat;
-	bool noncoherent_dma; /* written in the exclusive section */
-	bool ended;	      /* the guest's life is over; written in the exclusive section */
+	bool noncoherent_dma;  /* written in the exclusive section */
+	bool ended;	       /* the guest's life is over; written in the exclusive section */
 	bool prefault_allowed; /* written in the exclusive section */
 	enum tpt_level max_leaf_level, max_private_level;
 	uint32_t zap_chunk; /* private mappings a chunk of two-phase removal */
@@ -67,6 +67,20 @@ static inline void fault_mark_dirty(struct fault_vcpu *vcpu, const struct memslo
 static inline unsigned int fault_access(const struct tpt_fault *fault)
 {
 	return TPT_ACC_READ | (fault->write ? TPT_ACC_WRITE : 0) | (fault->exec ? TPT_ACC_EXEC : 0);
+}
+
+/*
+ * An access as a token: the page's GPA, and below it what kind of access it was, in which address
+ * space, and a mark that makes every token odd. It holds nothing that could grow stale.
+ */
+#define TOKEN_MARK  1ull
+#define TOKEN_CODE  (TPT_PFERR_WRITE | TPT_PFERR_USER | TPT_PFERR_FETCH)
+#define TOKEN_AS_ID (1ull << 6)
+
+static inline uint64_t fault_token(const struct tpt_fault *fault)
+{
+	return (fault->gpa.a & ~(uint64_t)(TPT_PAGE_SIZE - 1)) | (fault->error_code & TOKEN_CODE) |
+	       (fault->as_id ? TOKEN_AS_ID : 0) | TOKEN_MARK;
 }
 
 /* tpt_vcpu_fault() without its counters. */

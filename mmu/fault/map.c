@@ -55,14 +55,15 @@ static bool is_nx_huge(const struct tree_iter *it)
 }
 
 static int map_leaf(struct fault_vcpu *vcpu, struct tpt_fault *fault, struct tree_iter *it,
-		    bool device)
+		    const struct memslot *slot, bool device)
 {
 	const struct pte_format *f = &vcpu->env->trees->format;
+	bool tracked = slot_is_tracked(slot, fault->gfn);
 	tpt_spte leaf =
 		pte_make_leaf(f, &(struct pte_leaf){.pfn = fault->pfn,
 						    .level = it->level,
 						    .host_writable = fault->map_writable,
-						    .write = fault->map_writable,
+						    .write = fault->map_writable && !tracked,
 						    .accessed = !fault->prefetch,
 						    .nx = is_nx_huge(it),
 						    .memtype = fault_memtype(vcpu->env, device)});
@@ -72,12 +73,12 @@ static int map_leaf(struct fault_vcpu *vcpu, struct tpt_fault *fault, struct tre
 	    (fault->prefetch || pte_allows(f, it->old, fault_access(fault))))
 		return TPT_RET_PF_SPURIOUS;
 	if (pte_same(it->old, leaf))
-		return TPT_RET_PF_SPURIOUS;
+		return tracked && fault->write ? TPT_RET_PF_WRITE_PROTECTED : TPT_RET_PF_SPURIOUS;
 	err = tree_transition(&vcpu->actor, it, leaf, TREE_SHARED);
 	if (err)
 		return outcome(err);
 	fault->spte = leaf;
-	return TPT_RET_PF_FIXED;
+	return tracked && fault->write ? TPT_RET_PF_WRITE_PROTECTED : TPT_RET_PF_FIXED;
 }
 
 /* What is to be remembered of a table here: that it is for code that runs, if it is. */
@@ -189,10 +190,10 @@ int fault_map(struct fault_vcpu *vcpu, struct tpt_fault *fault, const struct mem
 		return ret;
 	if (iter_kind(&it) == PTE_FROZEN || iter_kind(&it) == PTE_BLOCKED)
 		return TPT_RET_PF_RETRY;
-	ret = slot ? map_leaf(vcpu, fault, &it, device) : map_mmio(vcpu, fault, &it);
+	ret = slot ? map_leaf(vcpu, fault, &it, slot, device) : map_mmio(vcpu, fault, &it);
 	/* After the entry, before the guest: whoever takes the mark in between protects it again.
 	 */
-	if (slot && ret == TPT_RET_PF_FIXED && fault->map_writable)
+	if (slot && ret == TPT_RET_PF_FIXED && fault->spte.w & vcpu->env->trees->format.write)
 		fault_mark_dirty(vcpu, slot, fault->gfn);
 	vcpu->detached = it.detached;
 	return ret;

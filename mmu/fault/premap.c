@@ -110,6 +110,7 @@ static void make_leaves(const struct fault_env *env, const struct batch *b, stru
 	for (unsigned int i = 0; i < b->nr; i++) {
 		const struct tpt_backing_page *page = &work->page[i];
 		bool writable = page->writable && !readonly;
+		bool tracked = slot_is_tracked(b->slot, b->gfn + i);
 
 		if (env->backing->mark_dirty && writable)
 			env->backing->mark_dirty(env->backing_ctx, page->pfn, TPT_LEVEL_4K);
@@ -117,7 +118,7 @@ static void make_leaves(const struct fault_env *env, const struct batch *b, stru
 			f, &(struct pte_leaf){.pfn = page->pfn,
 					      .level = TPT_LEVEL_4K,
 					      .host_writable = writable,
-					      .write = writable,
+					      .write = writable && !tracked,
 					      .memtype = fault_memtype(env, page->device)});
 	}
 }

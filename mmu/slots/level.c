@@ -14,6 +14,8 @@ static bool level_fits(const struct slots *slots, const struct memslot *slot, tp
 		return false;
 	if (start < slot->base_gfn || start + pages > slot->base_gfn + slot->npages)
 		return false;
+	if (slot_tracks_any(slot, gfn, level))
+		return false;
 	return attr_uniform(slots, start, start + pages, &any);
 }
 

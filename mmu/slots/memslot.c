@@ -235,6 +235,7 @@ static struct memslot *slot_alloc(const struct slots *slots, const struct tpt_me
 	slot->gmem_index = r->gmem ? r->gmem_offset >> TPT_PAGE_SHIFT : 0;
 	slot->gmem_next = NULL;
 	slot->dirty = NULL;
+	slot->track = NULL;
 	return slot;
 }
 
@@ -362,6 +363,7 @@ void slot_update_commit(struct slots *slots, struct slot_update *update)
 		gmem_unbind(update->old);
 		set_remove(set, update->old);
 		dirty_destroy(slots, update->old, update->old->dirty);
+		track_destroy(slots, update->old);
 		mem_free(slots->base, update->old, sizeof(*update->old));
 	}
 	if (update->new_) {

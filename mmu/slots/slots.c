@@ -9,6 +9,7 @@ static void set_free(struct slots *slots, struct memslot_set *set)
 {
 	for (uint32_t i = 0; i < set->nr; i++) {
 		dirty_destroy(slots, set->slot[i], set->slot[i]->dirty);
+		track_destroy(slots, set->slot[i]);
 		mem_free(slots->base, set->slot[i], sizeof(struct memslot));
 	}
 	if (set->slot)
@@ -39,6 +40,7 @@ int slots_init(struct slots *slots, struct vm_base *base, uint32_t address_space
 	slots->attributes = NULL;
 	slots->nr_private_ranges = 0;
 	slots->gmems = NULL;
+	slots->write_notifiers = NULL;
 	slots->in_progress = NULL;
 	slots->has_structural = false;
 	slots->dirty_initially_set = false;

@@ -25,9 +25,10 @@ struct memslot {
 	uint32_t as_id, id, flags; /* TPT_MEM_* */
 	bool invalid;		   /* being deleted or moved: faults are RETRY */
 	struct tpt_gmem *gmem;
-	uint64_t gmem_index;	   /* page of gmem behind base_gfn */
-	struct memslot *gmem_next; /* slots bound to one gmem */
-	_Atomic uint64_t *dirty;   /* LOG_DIRTY: see dirty.c */
+	uint64_t gmem_index;	    /* page of gmem behind base_gfn */
+	struct memslot *gmem_next;  /* slots bound to one gmem */
+	_Atomic uint64_t *dirty;    /* LOG_DIRTY: see dirty.c */
+	struct track_block **track; /* NULL: nothing was ever write-tracked; see track.c */
 };
 
 /* The slots of one address space, in two orders. */
@@ -81,6 +82,7 @@ struct slots {
 	struct attr_node *attributes; /* disjoint private ranges, no two adjacent */
 	uint64_t nr_private_ranges;
 	struct tpt_gmem *gmems;
+	struct tpt_write_notifier *write_notifiers;
 
 	/* Invalidations begun and not yet ended, and those that ended. */
 	struct tpt_invalidation *in_progress; /* notifiers' */
@@ -225,6 +227,18 @@ static inline bool ring_is_almost_full(const struct dirty_ring *ring)
 {
 	return ring_used(ring) >= ring->soft;
 }
+
+/* ---- track.c ---- */
+
+/* May no table let the guest write @gfn? Section. O(1). */
+bool slot_is_tracked(const struct memslot *slot, tpt_gfn gfn);
+/* The same of any page of the block at @level that @gfn lies in and that is all in the slot. */
+bool slot_tracks_any(const struct memslot *slot, tpt_gfn gfn, enum tpt_level level);
+/* Once more, and once less. Exclusive. *edge: it was not tracked before, or is not any more.
+ * -ERR_OVERFLOW, -ERR_NOMEM; -ERR_INVAL: it was not tracked. */
+int track_add(struct slots *slots, struct memslot *slot, tpt_gfn gfn, bool *edge);
+int track_remove(struct slots *slots, struct memslot *slot, tpt_gfn gfn, bool *edge);
+void track_destroy(struct slots *slots, struct memslot *slot);
 
 /* ---- attributes.c ---- */
 

@@ -84,3 +84,29 @@ int tpt_vcpu_premap(struct tpt_vcpu *vcpu, tpt_gfn gfn, uint64_t npages, uint32_
 		*done = at - gfn;
 	return at > gfn ? 0 : err;
 }
+
+int tpt_vcpu_async_ready(struct tpt_vcpu *vcpu, uint64_t token)
+{
+	struct fault_vcpu *f = &vcpu->fault;
+	struct tpt_fault fault = {.gpa = {token & ~(uint64_t)(TPT_PAGE_SIZE - 1)},
+				  .error_code = token & TOKEN_CODE,
+				  .prefetch = true};
+	uint64_t known = TOKEN_CODE | TOKEN_AS_ID | TOKEN_MARK;
+	struct tpt_roots roots;
+	int ret;
+
+	if (!(token & TOKEN_MARK) || token & (TPT_PAGE_SIZE - 1) & ~known) {
+		vm_log(&vcpu->vm->base, TPT_LOG_WARNING, "async page fault: %#lx is no token",
+		       token);
+		return -ERR_INVAL;
+	}
+	if (!(token & TOKEN_AS_ID) != !fault_as_id(f))
+		return TPT_RET_PF_RETRY;
+	ret = tpt_vcpu_load_roots(vcpu, &roots);
+	if (!ret)
+		ret = fault_handle(f, &fault);
+	/* What it fixed the guest will never fault for. */
+	if (ret == TPT_RET_PF_FIXED)
+		count_add(&f->actor, COUNT_PF_FIXED, 1);
+	return ret;
+}

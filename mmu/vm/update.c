@@ -145,6 +145,8 @@ int tpt_vm_set_memory_region(struct tpt_vm *vm, const struct tpt_memory_region *
 		slot_update_abort(&vm->slots, &update);
 		goto out;
 	}
+	if (update.change == SLOT_DELETE || update.change == SLOT_MOVE)
+		track_slot_gone(vm, update.old);
 	before = vm->slots.set[region->as_id].generation & PTE_MMIO_GEN_MASK;
 	switched = update.change == SLOT_FLAGS ? update.old : NULL;
 	slot_update_commit(&vm->slots, &update);

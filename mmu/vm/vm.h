@@ -90,6 +90,11 @@ static inline enum tree_id direct_tree_of(uint32_t as_id)
 /* Are NX huge pages on, by mode, processor and the VM's own say? */
 bool nx_is_on(const struct tpt_vm *vm);
 
+/* ---- track.c ---- */
+
+/* The slot is about to go: device models forget what they tracked in it. Exclusive section. */
+void track_slot_gone(struct tpt_vm *vm, const struct memslot *slot);
+
 /* ---- dirty.c ---- */
 
 /* LOG_DIRTY of the slot was switched: its entries must be watched from now on, or need not be any

@@ -407,7 +407,7 @@ static void what_the_backing_answers_decides_the_outcome(void **state)
 		{-EPERM, -EFAULT, TPT_EXIT_MEMORY_FAULT}, /* of a read: nonsense */
 		{-EINTR, -EINTR, TPT_EXIT_NONE},
 		{-ENOMEM, -ENOMEM, TPT_EXIT_NONE},
-		{-EHWPOISON, -EHWPOISON, TPT_EXIT_NONE},
+		{-EHWPOISON, -EHWPOISON, TPT_EXIT_MEMORY_FAULT},
 		{-EINVAL, -EFAULT, TPT_EXIT_MEMORY_FAULT},
 		{77, -EFAULT, TPT_EXIT_MEMORY_FAULT},
 	};
