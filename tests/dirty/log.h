@@ -63,6 +63,7 @@ struct log {
 	unsigned int nr_vcpus;
 	uint64_t found[LOG_WORDS]; /* collected since log_forget() */
 	uint64_t collected;	   /* entries or bits, altogether */
+	unsigned int max_promises; /* runs of pages that the judge is told of at a time; 0: all */
 };
 
 /* ---- what the guest's memory is ---- */
@@ -168,10 +169,18 @@ static inline bool log_has(const uint64_t *bitmap, unsigned int page)
 /* From now on a translation of those pages that was cached before @since is a forgotten flush. */
 static inline void log_promise(struct log *l, const uint64_t *taken, uint64_t since)
 {
-	for (unsigned int i = 0; i < LOG_PAGES; i++)
-		if (log_has(taken, i))
-			machine_promise(sim_machine(l->sim), 1, log_gpa(i), log_gpa(i + 1), since,
-					"the page is watched again");
+	unsigned int end, runs = 0;
+
+	for (unsigned int i = 0; i < LOG_PAGES && (!l->max_promises || runs < l->max_promises);
+	     i = end + 1) {
+		for (end = i; end < LOG_PAGES && log_has(taken, end);)
+			end++;
+		if (end == i)
+			continue;
+		runs++;
+		machine_promise(sim_machine(l->sim), 1, log_gpa(i), log_gpa(end), since,
+				"the page is watched again");
+	}
 }
 
 static inline void log_take(struct log *l, const uint64_t *taken, uint64_t since)
