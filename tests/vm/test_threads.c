@@ -25,7 +25,7 @@ static _Atomic bool quiet;
 /* ---- an ordinary VM on the model processor ---- */
 
 #define ACCESSES (20000 / SLOWER)
-#define EVENTS	 (600 / SLOWER)
+#define EVENTS	 (300 / SLOWER)
 
 struct runner {
 	struct guest *g;
@@ -343,7 +343,7 @@ static void *run_td_upset(void *ctx)
 {
 	struct td_upsetter *u = ctx;
 
-	for (unsigned int i = 0; i < 240 / SLOWER; i++) {
+	for (unsigned int i = 0; i < 120 / SLOWER; i++) {
 		td_upset(u->h, &u->random, u->slots);
 		sched_yield();
 	}
