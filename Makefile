@@ -31,6 +31,11 @@ INC       := -I. -Iinclude
 HOST_CF   := -D_GNU_SOURCE -DTRIPTYCH_VERSION='"$(VERSION)"'
 # What runs in a process is what runs on bare metal: no libc, no red zone, no vector registers.
 CORE_CF   := -ffreestanding -mno-red-zone -mgeneral-regs-only -fno-stack-protector
+# Probes for tracers, where the compiler finds what they are made with. USDT= builds without.
+ifeq ($(origin USDT),undefined)
+USDT      := $(shell printf '\043include <sys/sdt.h>\n' | $(CC) $(CFLAGS) -E -x c - >/dev/null 2>&1 && echo 1)
+endif
+CORE_CF   += $(if $(USDT),-DTPT_USDT)
 PIC_CF    := -fPIC
 POSIX_LIB := -lurcu-memb -lpthread
 LIBS      := $(POSIX_LIB) -lcrypto -llzma -lz -lzstd
@@ -106,7 +111,7 @@ check: deps                                        ## build and run all tests; S
 check-built: all $(TESTS) $(EXAMPLES)
 	@BUILD=$(BUILD) SAN=$(SAN) NM=$(NM) tests/run.sh $(TESTS) \
 		$(if $(SAN),,--check tests/check_symbols.sh --check tests/check_rooms.sh \
-			--check tests/check_readme.sh) \
+			--check tests/check_readme.sh --check tests/check_usdt.sh) \
 		$(addprefix --check ,$(EXAMPLES))
 
 TRACE := traces/kvm-npt-linux-boot-4k.txt.xz
@@ -143,9 +148,10 @@ help:                                              ## this list
 # ---- objects -------------------------------------------------------------------------------------
 
 # Another compiler or other flags: everything is built again.
+BUILT_WITH := $(CC) $(ALL_CF) $(if $(USDT),-DTPT_USDT) $(VERSION)
 $(BUILD)/flags: FORCE
 	@mkdir -p $(@D)
-	@echo '$(CC) $(ALL_CF) $(VERSION)' | cmp -s - $@ || echo '$(CC) $(ALL_CF) $(VERSION)' > $@
+	@echo '$(BUILT_WITH)' | cmp -s - $@ || echo '$(BUILT_WITH)' > $@
 
 define compile
 $(BUILD)/$(1)/%.o: %.c $(BUILD)/flags

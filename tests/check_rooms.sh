@@ -31,7 +31,7 @@ system='<[a-z0-9_/.-]+\.h>'
 
 # Inside the library: vm -> shadow, range -> fault -> tree -> mirror -> pte; those four -> slots.
 may include/triptych "$freestanding" '<triptych/[a-z]+\.h>'
-may mmu/base   "$freestanding" "$api" "$(mmu base)"
+may mmu/base   "$freestanding" "$api" "$(mmu base)" '<sys/sdt\.h>'
 may mmu/pte    "$freestanding" "$api" "$(mmu pte)"
 may mmu/mirror "$freestanding" "$api" "$(mmu base mirror pte)"
 may mmu/tree   "$freestanding" "$api" "$(mmu base tree mirror pte)"

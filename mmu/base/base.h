@@ -19,6 +19,8 @@
 #include <triptych/stats.h>
 #include <triptych/types.h>
 
+#include "mmu/base/probe.h"
+
 #define CACHE_LINE 64
 
 #define container_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))

@@ -52,6 +52,7 @@ void vm_flush(struct actor *actor, const struct tpt_flush *flush)
 					   .as_id = flush->as_id,
 					   .gfn = flush->range.start,
 					   .call = flush->reason});
+	PROBE4(flush, flush->reason, flush->as_id, flush->range.start, flush->range.end);
 	base->platform->flush(base->platform_ctx, base->vm, flush);
 }
 

@@ -18,6 +18,7 @@ static int answer(struct mirror *m, struct actor *actor, enum tpt_external_call 
 					      .level = e.level,
 					      .call = call,
 					      .result = result});
+	PROBE4(external_call, call, e.gfn, e.level, result);
 	if (result > 0 || result < -ERR_MAX) {
 		vm_die(m->base,
 		       "external %s of gfn %#lx level %d answered %d: neither 0 nor an errno",

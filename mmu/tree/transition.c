@@ -121,6 +121,7 @@ static void changed(struct actor *actor, struct tree_iter *it, enum pte_kind fro
 	account(actor, tree, it->level, to, 1);
 	if (tree == TPT_TREE_DIRECT && loses(&it->trees->format, it->old, from, new_, to))
 		it->must_flush = true;
+	PROBE5(transition, it->id, it->gfn, it->level, it->old.w, new_.w);
 	if (!pte_same(it->old, new_))
 		vm_event(it->trees->base,
 			 &(struct tpt_event){.kind = tree == TPT_TREE_MIRROR

@@ -163,7 +163,9 @@ int tpt_vcpu_fault(struct tpt_vcpu *vcpu, struct tpt_fault *fault)
 						      .gpa = fault->gpa,
 						      .gfn = fault->gpa.a >> TPT_PAGE_SHIFT,
 						      .error_code = fault->error_code});
+	PROBE3(fault_entry, f->actor.vcpu, fault->gpa.a, fault->error_code);
 	ret = fault_handle(f, fault);
+	PROBE3(fault_exit, f->actor.vcpu, fault->gpa.a, ret);
 	return count_outcome(f, fault, ret);
 }
 
