@@ -25,6 +25,8 @@
 #include "cli/slots_file.h"
 #include "cli/td.h"
 
+#include <triptych/nx.h>
+
 #define RUN_WHY_LEN  256
 #define RUN_TEXT_LEN 256
 #define RUN_MAX	     64 /* lines of one kind in a scenario, unless said otherwise */
@@ -48,6 +50,7 @@ struct run_vm {
 	enum tpt_level leaf;
 	uint32_t chunk; /* tpt_vm_config.zap_chunk */
 	uint32_t flags; /* TPT_VM_* */
+	uint32_t ring;	/* tpt_vm_config.dirty_ring_size */
 };
 
 /* A memslot and the host memory behind it. */
@@ -98,6 +101,9 @@ enum run_event_kind {
 	RUN_EVENT_TEST_AGE,
 	RUN_EVENT_PREFAULT,
 	RUN_EVENT_PREMAP,
+	RUN_EVENT_NX_MODE,
+	RUN_EVENT_NX_RECOVER,
+	RUN_EVENT_RING_DRAIN,
 	RUN_EVENT_AUDIT,
 	RUN_EVENT_KILL,
 	RUN_EVENT_KINDS,
@@ -114,7 +120,9 @@ struct run_event {
 	bool drop;	/* unmap: the host's memory goes with it */
 	bool write;	/* premap: for writing, too */
 	uint32_t lasts; /* unmap: steps until the invalidation ends */
-	uint64_t to;	/* move: guest-physical address */
+	uint32_t ratio; /* nx recover */
+	enum tpt_nx_mode mode;
+	uint64_t to; /* move: guest-physical address */
 	char text[RUN_TEXT_LEN];
 };
 
@@ -221,6 +229,7 @@ struct run_phase {
 /* One vCPU's place in what it does. Its thread's only. */
 struct run_vcpu {
 	_Alignas(64) uint64_t accesses, errors, mmio, stalled, stall, longest_stall;
+	uint64_t ring_full;
 	uint64_t unfilled; /* accesses to pages that the host had not filled in */
 	int first_error;
 	uint64_t error_gpa;
@@ -238,7 +247,8 @@ struct run_vcpu {
 /* What events came to. */
 struct run_totals {
 	uint64_t times[RUN_EVENT_KINDS];
-	uint64_t unmapped;			   /* leaves */
+	uint64_t unmapped; /* leaves */
+	uint64_t ring_entries, ring_reset, nx_recovered;
 	uint64_t young, prefaulted;		   /* pages */
 	uint64_t dirty, dirty_missed, copied;	   /* pages */
 	uint64_t restored, zero_reads, cow_copies; /* pages; of lookups */
@@ -269,6 +279,7 @@ struct run {
 	struct run_trace *trace;      /* NULL: none */
 	struct slot_history *history; /* NULL: nobody wants it */
 	uint32_t zaps;		      /* zap-all events so far */
+	pthread_mutex_t ring;	      /* one collects and resets at a time */
 	pthread_mutex_t memory;	      /* frames; never taken inside of a section of the library */
 	uint64_t zero_page;	      /* HPA */
 	uint32_t *by_id;	      /* slots by id: index + 1 */
@@ -328,6 +339,10 @@ uint64_t run_random(uint64_t *state);
 int events_at(struct run *r, uint64_t step);
 /* Ends all invalidations that last. */
 void events_end(struct run *r);
+/* Collects and resets all dirty rings. 0 or a negative errno. */
+int events_drain_rings(struct run *r);
+/* What was written and never found, at the end. */
+int events_last_log(struct run *r);
 int events_create_slot(struct run *r, struct run_slot *s, uint64_t gpa);
 struct tpt_vm *run_vm(struct run *r);
 void run_snap(struct run *r, struct run_snapshot *at);

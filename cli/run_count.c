@@ -22,6 +22,7 @@ static const char *const flush_names[TPT_FLUSH_NR] = {
 	[TPT_FLUSH_COLLAPSE] = "collapse",
 	[TPT_FLUSH_DIRTY_LOG] = "dirty_log",
 	[TPT_FLUSH_PERMISSION] = "permission",
+	[TPT_FLUSH_NX_RECOVERY] = "nx_recovery",
 };
 
 static const char *const kick_names[TPT_KICK_NR] = {
@@ -49,6 +50,9 @@ static const char *const event_names[RUN_EVENT_KINDS] = {
 	[RUN_EVENT_TEST_AGE] = "test_age",
 	[RUN_EVENT_PREFAULT] = "prefault",
 	[RUN_EVENT_PREMAP] = "premap",
+	[RUN_EVENT_NX_MODE] = "nx_mode",
+	[RUN_EVENT_NX_RECOVER] = "nx_recover",
+	[RUN_EVENT_RING_DRAIN] = "ring_drain",
 	[RUN_EVENT_AUDIT] = "audit",
 	[RUN_EVENT_KILL] = "kill",
 };
@@ -93,6 +97,7 @@ static void count_guest(struct run *r)
 	add(r, r->cpu.entries_read, "cpu.entries_read");
 	add(r, r->cpu.accessed_set, "cpu.accessed_set");
 	add(r, r->cpu.dirty_set, "cpu.dirty_set");
+	add(r, r->cpu.pml_logged, "cpu.pml_logged");
 }
 
 static void count_faults(struct run *r)
@@ -195,10 +200,18 @@ static void count_tree(struct run *r, const char *name, const struct tpt_tree_st
 static void count_host(struct run *r)
 {
 	const struct run_totals *t = &r->totals;
+	uint64_t full = 0;
 
+	for (unsigned int i = 0; i < r->sc->vm.vcpus; i++)
+		full += r->vcpus[i].ring_full;
 	for (unsigned int i = 0; i < RUN_EVENT_KINDS; i++)
 		add(r, t->times[i], "event.%s", event_names[i]);
 	add(r, t->unmapped, "unmap.leaves");
+	add(r, r->stats.nx_lpage_splits, "nx_lpage_splits");
+	add(r, t->nx_recovered, "nx.recovered");
+	add(r, t->ring_entries, "ring.entries");
+	add(r, t->ring_reset, "ring.reset");
+	add(r, full, "ring.full_exits");
 	add(r, t->young, "age.young_pages");
 	add(r, t->prefaulted, "prefault.pages");
 	add(r, t->dirty, "dirty.pages");

@@ -87,6 +87,16 @@ static void emulated(struct run *r, unsigned int vcpu)
 	guest_done(r, vcpu);
 }
 
+/* The vCPU's dirty ring is full: the VMM empties all rings, and the access is made again. */
+static void ring_full(struct run *r, unsigned int vcpu)
+{
+	int err = events_drain_rings(r);
+
+	r->vcpus[vcpu].ring_full++;
+	if (err)
+		gave_up(r, vcpu, err);
+}
+
 static void access_direct(struct run *r, unsigned int vcpu)
 {
 	struct run_vcpu *v = &r->vcpus[vcpu];
@@ -97,11 +107,18 @@ static void access_direct(struct run *r, unsigned int vcpu)
 
 		if (err == -EAGAIN)
 			break;
+		if (err == -ENOSPC || (!err && step.faulted && step.ret == -ENOSPC)) {
+			ring_full(r, vcpu);
+			if (!v->pending)
+				return;
+			continue;
+		}
 		if (err)
 			return gave_up(r, vcpu, err);
 		if (step.hw.outcome == MACHINE_OK)
 			return completed(r, vcpu);
-		if (!step.faulted && step.hw.outcome != MACHINE_KICKED)
+		if (!step.faulted && step.hw.outcome != MACHINE_KICKED &&
+		    step.hw.outcome != MACHINE_PML_FULL)
 			return gave_up(r, vcpu, -EFAULT);
 		if (!step.faulted)
 			continue;
@@ -292,6 +309,7 @@ static int make_direct(struct run *r, char why[RUN_WHY_LEN])
 		.address_spaces = 2,
 		.max_leaf_level = vm->leaf,
 		.max_private_level = TPT_LEVEL_4K,
+		.dirty_ring_size = vm->ring,
 		.backing = &memory_backing_ops,
 		.backing_ctx = r,
 		.event = memory_event,
@@ -368,6 +386,7 @@ static int make(struct run *r)
 	int err;
 
 	pthread_mutex_init(&r->memory, NULL);
+	pthread_mutex_init(&r->ring, NULL);
 	err = make_slots(r);
 	if (!err)
 		err = make_vcpus(r);
@@ -440,6 +459,7 @@ static void look(struct run *r)
 		r->cpu.entries_read += c.entries_read;
 		r->cpu.accessed_set += c.accessed_set;
 		r->cpu.dirty_set += c.dirty_set;
+		r->cpu.pml_logged += c.pml_logged;
 	}
 	if (r->td)
 		simtd_get_stats(r->td, &r->td_stats);
@@ -473,6 +493,8 @@ int run_run(struct run *r)
 	err = r->sc->threads ? side_by_side(r) : in_turn(r);
 	if (!r->td)
 		events_end(r);
+	if (!err)
+		err = events_last_log(r);
 	if (err)
 		return run_fail(r, err, "an event failed: %s", strerror(-err));
 	look(r);
@@ -501,4 +523,5 @@ void run_free(struct run *r)
 	free(r->vcpus);
 	free(r->counters);
 	pthread_mutex_destroy(&r->memory);
+	pthread_mutex_destroy(&r->ring);
 }

@@ -185,6 +185,83 @@ static int clear_log(struct run *r, const struct run_event *e)
 	return 0;
 }
 
+/* ---- dirty rings ---- */
+
+#define COLLECT 256
+
+/* Entries that were collected: their pages are copied after the reset. */
+static void found(struct run *r, const struct tpt_dirty_gfn *gfns, uint32_t nr)
+{
+	for (uint32_t i = 0; i < nr; i++) {
+		struct run_slot *s = slot_of(r, gfns[i].slot);
+		uint64_t page = gfns[i].offset;
+
+		r->totals.ring_entries++;
+		if (s && page < s->pages && !r->sc->threads)
+			s->written[page / 64] &= ~(1ull << (page % 64));
+	}
+}
+
+int events_drain_rings(struct run *r)
+{
+	struct tpt_dirty_gfn gfns[COLLECT];
+	int64_t reset;
+
+	pthread_mutex_lock(&r->ring);
+	for (unsigned int i = 0; i < r->sc->vm.vcpus; i++) {
+		uint32_t nr;
+
+		while ((nr = tpt_vcpu_dirty_ring_collect(sim_vcpu(r->sim, i), gfns, COLLECT)))
+			found(r, gfns, nr);
+	}
+	reset = tpt_vm_reset_dirty_rings(sim_vm(r->sim));
+	if (reset > 0)
+		r->totals.ring_reset += (uint64_t)reset;
+	pthread_mutex_unlock(&r->ring);
+	return reset < 0 ? (int)reset : 0;
+}
+
+int events_last_log(struct run *r)
+{
+	int err = 0;
+
+	if (!(r->sc->vm.flags & TPT_VM_DIRTY_RING))
+		return 0;
+	/* Processors hand over what they logged, and the bitmap has what no ring had room for. */
+	for (uint32_t i = 0; !err && i < r->nr_slots; i++) {
+		struct run_slot *s = &r->slots[i];
+
+		if (s->there && s->logging)
+			err = tpt_vm_get_dirty_log(sim_vm(r->sim), 0, s->id, s->bitmap);
+	}
+	if (!err)
+		err = events_drain_rings(r);
+	for (uint32_t i = 0; !err && i < r->nr_slots; i++)
+		if (r->slots[i].there && r->slots[i].logging)
+			r->totals.dirty_missed +=
+				missed(r, &r->slots[i], tpt_dirty_words(r->slots[i].pages));
+	return err;
+}
+
+/* ---- NX huge pages ---- */
+
+static int nx_mode(struct run *r, const struct run_event *e)
+{
+	int err = tpt_vm_set_nx_huge_pages(sim_vm(r->sim), e->mode);
+
+	return err ? failed(r, e, err, "nx") : 0;
+}
+
+static int nx_recover(struct run *r, const struct run_event *e)
+{
+	int n = tpt_vm_nx_recover(sim_vm(r->sim), e->ratio);
+
+	if (n < 0)
+		return failed(r, e, n, "nx recover");
+	r->totals.nx_recovered += (uint64_t)n;
+	return 0;
+}
+
 /* ---- the host takes memory back ---- */
 
 static struct run_pending *free_pending(struct run *r)
@@ -377,6 +454,12 @@ static int do_event(struct run *r, const struct run_event *e, uint64_t step)
 	case RUN_EVENT_PREFAULT:
 	case RUN_EVENT_PREMAP:
 		return map_ahead(r, e);
+	case RUN_EVENT_NX_MODE:
+		return nx_mode(r, e);
+	case RUN_EVENT_NX_RECOVER:
+		return nx_recover(r, e);
+	case RUN_EVENT_RING_DRAIN:
+		return events_drain_rings(r);
 	case RUN_EVENT_AUDIT:
 		return audit(r, e);
 	case RUN_EVENT_KILL:

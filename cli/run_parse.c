@@ -270,6 +270,9 @@ static const struct {
 	{"dirty_manual", TPT_VM_DIRTY_MANUAL},
 	{"dirty_initially_set", TPT_VM_DIRTY_INITIALLY_SET},
 	{"no_mmio_caching", TPT_VM_NO_MMIO_CACHING},
+	{"pml", TPT_VM_PML},
+	{"no_ad", TPT_VM_NO_AD},
+	{"itlb_multihit", TPT_VM_ITLB_MULTIHIT},
 };
 
 static bool take_vm_flag(struct parser *p, struct run_vm *vm)
@@ -294,6 +297,15 @@ static int check_vm(struct parser *p, const struct run_vm *vm)
 	if (vm->kind == RUN_TD && (vm->flags || vm->levels != 4))
 		return bad(p, "a td has 4 levels and none of these flags: its private memory "
 			      "can't be logged or write-protected");
+	if (vm->flags & (TPT_VM_PML | TPT_VM_NO_AD) && vm->kind != RUN_EPT)
+		return bad(p, "pml and no_ad: only with ept");
+	if (vm->flags & TPT_VM_PML && vm->flags & TPT_VM_NO_AD)
+		return bad(p, "pml needs dirty flags: not with no_ad");
+	if (vm->flags & TPT_VM_DIRTY_RING &&
+	    (vm->ring & (vm->ring - 1) || vm->ring < (vm->flags & TPT_VM_PML ? 1024 : 256)))
+		return bad(p, "ring=%u: a power of two, from 256 (with pml: 1024) on", vm->ring);
+	if (vm->flags & TPT_VM_DIRTY_RING && vm->flags & TPT_VM_DIRTY_MANUAL)
+		return bad(p, "ring: not with dirty_manual");
 	if (vm->flags & TPT_VM_DIRTY_INITIALLY_SET && !(vm->flags & TPT_VM_DIRTY_MANUAL))
 		return bad(p, "dirty_initially_set needs dirty_manual");
 	return 0;
@@ -325,7 +337,10 @@ static int parse_vm(struct parser *p)
 			err = level(p, "leaf", value, &vm->leaf);
 		else if ((value = take_key(p, "chunk")))
 			err = number32(p, "chunk", value, 1u << 20, &vm->chunk);
-		else if (!take_vm_flag(p, vm))
+		else if ((value = take_key(p, "ring"))) {
+			err = number32(p, "ring", value, TPT_DIRTY_RING_MAX, &vm->ring);
+			vm->flags |= TPT_VM_DIRTY_RING;
+		} else if (!take_vm_flag(p, vm))
 			break;
 	}
 	p->has_vm = true;
@@ -689,6 +704,32 @@ static int premap_event(struct parser *p, struct run_event *e)
 	return err;
 }
 
+static int nx_event(struct parser *p, struct run_event *e)
+{
+	static const char *const names[] = {"auto", "off", "force", "recover"};
+	static const enum run_event_kind kinds[] = {RUN_EVENT_NX_MODE, RUN_EVENT_NX_MODE,
+						    RUN_EVENT_NX_MODE, RUN_EVENT_NX_RECOVER};
+	static const enum tpt_nx_mode modes[] = {TPT_NX_AUTO, TPT_NX_OFF, TPT_NX_FORCE};
+	const char *word = peek(p), *value;
+	int err = which_verb(p, e, names, kinds, 4);
+
+	e->ratio = 1;
+	for (unsigned int i = 0; !err && i < 3; i++)
+		if (!strcmp(word, names[i]))
+			e->mode = modes[i];
+	if (!err && e->kind == RUN_EVENT_NX_RECOVER && (value = take_key(p, "ratio")))
+		err = number32(p, "ratio", value, 1u << 20, &e->ratio);
+	return err;
+}
+
+static int ring_event(struct parser *p, struct run_event *e)
+{
+	e->kind = RUN_EVENT_RING_DRAIN;
+	if (!(p->s->vm.flags & TPT_VM_DIRTY_RING))
+		return bad(p, "ring: the vm line has no ring=ENTRIES");
+	return take(p, "drain") ? 0 : bad(p, "ring: only drain can be done to it");
+}
+
 static int phase_event(struct parser *p, struct run_event *e)
 {
 	e->kind = RUN_EVENT_PHASE;
@@ -721,12 +762,20 @@ static const struct {
 	int (*parse)(struct parser *p, struct run_event *e);
 	enum { ANY, NO_TD, TD_ONLY } where;
 } events[] = {
-	{"phase", phase_event, ANY},	     {"slot", slot_event, ANY},
-	{"log", log_event, NO_TD},	     {"unmap", unmap_event, NO_TD},
-	{"convert", convert_event, TD_ONLY}, {"punch", punch_event, TD_ONLY},
-	{"age", age_event, NO_TD},	     {"test-age", test_age_event, NO_TD},
-	{"prefault", prefault_event, ANY},   {"premap", premap_event, ANY},
-	{"zap-all", zap_all_event, ANY},     {"audit", audit_event, ANY},
+	{"phase", phase_event, ANY},
+	{"slot", slot_event, ANY},
+	{"log", log_event, NO_TD},
+	{"unmap", unmap_event, NO_TD},
+	{"convert", convert_event, TD_ONLY},
+	{"punch", punch_event, TD_ONLY},
+	{"age", age_event, NO_TD},
+	{"test-age", test_age_event, NO_TD},
+	{"prefault", prefault_event, ANY},
+	{"premap", premap_event, ANY},
+	{"nx", nx_event, NO_TD},
+	{"ring", ring_event, NO_TD},
+	{"zap-all", zap_all_event, ANY},
+	{"audit", audit_event, ANY},
 	{"kill", kill_event, ANY},
 };
 

@@ -161,6 +161,25 @@ static void print_log(const struct run *r, FILE *out)
 			r->sc->threads ? " (not looked for with threads)" : "");
 }
 
+static void print_rings(const struct run *r, FILE *out)
+{
+	if (r->sc->vm.ring)
+		fprintf(out,
+			"%*s %s entries collected, %s reset, %s exits because one was full; %s pages "
+			"written and missed%s\n",
+			NAME, "dirty rings", NUM(value(r, "ring.entries")),
+			NUM(value(r, "ring.reset")), NUM(value(r, "ring.full_exits")),
+			NUM(value(r, "dirty.missed")),
+			r->sc->threads ? " (not looked for with threads)" : "");
+	if (value(r, "cpu.pml_logged"))
+		fprintf(out, "%*s %s pages logged by the processors\n", NAME, "",
+			NUM(value(r, "cpu.pml_logged")));
+	if (value(r, "event.nx_recover"))
+		fprintf(out, "%*s %s tables unlinked by %s recoveries; %s stand at the end\n", NAME,
+			"NX huge pages", NUM(value(r, "nx.recovered")),
+			NUM(value(r, "event.nx_recover")), NUM(value(r, "nx_lpage_splits")));
+}
+
 static void print_host(const struct run *r, FILE *out)
 {
 	if (value(r, "invalidations"))
@@ -197,6 +216,7 @@ static void print_measured(const struct run *r, FILE *out)
 	if (r->td)
 		print_td(r, out);
 	print_log(r, out);
+	print_rings(r, out);
 	print_host(r, out);
 	fprintf(out, "%*s %s entries alone, %s beside faults; teardown included: %s\n", NAME,
 		"longest hold", NUM(value(r, "hold.longest_exclusive")),

@@ -22,6 +22,10 @@ struct run_trace {
 /* Whose work the calling thread does: the library names no vCPU where one makes the host do
  * something. */
 static _Thread_local int task = -1;
+/* The fault that the calling thread is in. */
+static _Thread_local uint64_t fault_gpa, fault_code;
+
+#define WORD_WRITE (1ull << 1) /* in both formats of direct trees */
 
 void run_trace_task(int vcpu)
 {
@@ -64,11 +68,39 @@ static void write_line(struct run_trace *t, int vcpu, const char *text)
 	pthread_mutex_unlock(&t->lock);
 }
 
+/* Does a fault give a leaf W back and nothing else? That is the fast path, which KVM tells
+ * otherwise. */
+static bool is_fast(const struct tpt_event *e)
+{
+	uint64_t differs = e->old_spte.w ^ e->new_spte.w;
+
+	return e->kind == TPT_EVENT_SPTE_CHANGED && e->vcpu >= 0 && differs == WORD_WRITE &&
+	       e->new_spte.w & WORD_WRITE &&
+	       trace_word_class(e->old_spte.w, e->level) == TRACE_WORD_LEAF;
+}
+
+/* As Linux prints it: error code by the letters of its low bits, the frame's pointer hidden. */
+static void format_fast(const struct tpt_event *e, char *text, size_t size)
+{
+	snprintf(text, size,
+		 "fast_page_fault: vcpu %d gva %lx error_code %sW sptep 0 old 0x%lx new %lx "
+		 "spurious 0 fixed 1",
+		 e->vcpu, fault_gpa, fault_code & TPT_PFERR_PRESENT ? "P|" : "", e->old_spte.w,
+		 e->new_spte.w);
+}
+
 void run_trace_event(void *trace, const struct tpt_event *event)
 {
 	char text[512];
 
-	tpt_event_format(event, text, sizeof(text));
+	if (event->kind == TPT_EVENT_PAGE_FAULT) {
+		fault_gpa = event->gpa.a;
+		fault_code = event->error_code;
+	}
+	if (is_fast(event))
+		format_fast(event, text, sizeof(text));
+	else
+		tpt_event_format(event, text, sizeof(text));
 	write_line(trace, event->vcpu >= 0 ? event->vcpu : task, text);
 }
 

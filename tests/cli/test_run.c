@@ -166,6 +166,18 @@ static void restore_with_huge_pages_maps_what_nobody_filled_in(void **state)
 	assert_int_equal(counted("pf_fixed"), 8 + 4096 + 8);
 }
 
+static void nx_recovery_costs_one_flush_and_stops_nobody(void **state)
+{
+	(void)state;
+	run_shipped("nx-recovery-jitter");
+	/* Code runs in 16 huge pages: 6 recoveries of all, 6 of an eighth. */
+	assert_int_equal(counted("nx.recovered"), 6 * 16 + 6 * 2);
+	assert_int_equal(counted("flush.nx_recovery"), 12);
+	assert_int_equal(counted("direct.pages_2m"), 16);
+	assert_int_equal(counted("nx_lpage_splits"), 16);
+	assert_int_equal(counted("pf_retry"), 0);
+}
+
 static void notifier_storm_starves_nobody(void **state)
 {
 	(void)state;
@@ -329,6 +341,53 @@ static void aging_finds_what_was_used(void **state)
 	assert_int_equal(counted("flushes"), 0);
 }
 
+static void every_way_of_logging_misses_nothing(void **state)
+{
+	static const char *const vms[] = {"npt",
+					  "npt dirty_manual",
+					  "npt eager_page_split",
+					  "npt dirty_manual dirty_initially_set eager_page_split",
+					  "ept",
+					  "ept pml",
+					  "ept no_ad",
+					  "ept pml dirty_manual"};
+	char text[1024];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(vms) / sizeof(vms[0]); i++) {
+		snprintf(text, sizeof(text),
+			 HEAD "vm %s vcpus=2\nsteps 2500\nslot 0 0+4M page=2m\n"
+			      "guest all random 0+4M write=60\nat 300 log 0 on\n"
+			      "every 500 from=400 log 0 get\n%sat 2450 log 0 off\n",
+			 vms[i],
+			 strstr(vms[i], "manual") ? "every 500 from=450 log 0 clear\n" : "");
+		assert_sound(run_text(text, "--json"));
+		assert_int_equal(counted("dirty.missed"), 0);
+		/* 100 steps and 1000 accesses, 60 % of them writes, to 1024 pages. */
+		assert_true(counted("dirty.pages") > 800);
+	}
+	assert_true(counted("cpu.pml_logged") > 800);
+}
+
+static void a_full_ring_loses_nothing(void **state)
+{
+	(void)state;
+	assert_sound(run_text(HEAD
+			      "vm npt vcpus=2 ring=256\nsteps 3000\nslot 0 0+8M page=2m log\n"
+			      "guest all random 0+8M write=60\nevery 1000 from=500 ring drain\n",
+			      "--json"));
+	assert_int_equal(counted("dirty.missed"), 0);
+	assert_true(counted("ring.full_exits") > 5);
+	assert_true(counted("ring.entries") > 1000);
+	assert_int_equal(counted("ring.entries"), counted("ring.reset"));
+	assert_sound(run_text(HEAD
+			      "vm ept pml vcpus=2 ring=1024\nsteps 3000\n"
+			      "slot 0 0+8M page=2m log\n"
+			      "guest all random 0+8M write=60\nevery 1000 from=500 ring drain\n",
+			      "--json"));
+	assert_int_equal(counted("dirty.missed"), 0);
+}
+
 static void memory_mapped_ahead_takes_no_fault(void **state)
 {
 	(void)state;
@@ -359,13 +418,14 @@ static void threads_run_side_by_side(void **state)
 	assert_sound(run_text(
 		HEAD "vm npt vcpus=4 dirty_manual eager_page_split\nthreads on\nsteps 3000\n"
 		     "slot 0 0+16M page=2m\nslot 1 32M+4M cow\nslot 2 64M+4M\n"
-		     "guest 0-1 random 0+16M write=50\n"
+		     "guest 0-1 random 0+16M write=50 exec=20\n"
 		     "guest 2 random 32M+4M write=50\nguest 3 random 64M+4M write=50\n"
 		     "every 100 from=50 unmap 0+16M size=64K drop\n"
 		     "every 200 from=100 log 0 on\nevery 200 from=150 log 0 get\n"
 		     "every 200 from=160 log 0 clear\nevery 200 from=180 log 0 off\n"
 		     "every 300 from=10 slot 2 delete\nevery 300 from=110 slot 2 create\n"
-		     "every 250 age 0+16M\nevery 1000 zap-all\n",
+		     "every 250 age 0+16M\nevery 1000 zap-all\n"
+		     "at 900 nx force\nevery 200 from=1000 nx recover ratio=2\n",
 		"--json"));
 	assert_sound(run_text(HEAD "vm td vcpus=3\nthreads on\nsteps 1500\nslot 0 0+8M\n"
 				   "guest all random 0+8M write=50\n"
@@ -438,6 +498,14 @@ static const struct {
 	{HEAD "vm npt leaf=3m\n", "line 2: leaf \"3m\": must be 4k, 2m or 1g"},
 	{HEAD "vm npt dirty_initially_set\n", "line 2: dirty_initially_set needs dirty_manual"},
 	{HEAD "vm td eager_page_split\n", "line 2: a td has 4 levels and none of these flags"},
+	{HEAD "vm npt pml\n", "line 2: pml and no_ad: only with ept"},
+	{HEAD "vm ept pml no_ad\n", "line 2: pml needs dirty flags: not with no_ad"},
+	{HEAD "vm npt ring=100\n", "line 2: ring=100: a power of two, from 256"},
+	{HEAD "vm ept pml ring=512\n",
+	 "line 2: ring=512: a power of two, from 256 (with pml: 1024)"},
+	{HEAD "vm npt ring=256 dirty_manual\n", "line 2: ring: not with dirty_manual"},
+	{VM "at 3 ring drain\n", "line 5: ring: the vm line has no ring=ENTRIES"},
+	{VM "at 3 nx never\n", "line 5: \"never\" can't be done to it"},
 	{HEAD "vm npt shiny\n", "line 2: \"shiny\": unknown here"},
 	{HEAD "slot 0 0+1M\n", "line 2: slot: the vm line comes first"},
 	{VM "slot 32764 0+1M\n", "line 5: a slot's id 32764: at most 32763"},
@@ -571,6 +639,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(precopy_loses_no_page_and_puts_huge_pages_together),
 		cmocka_unit_test(restore_with_huge_pages_maps_what_nobody_filled_in),
+		cmocka_unit_test(nx_recovery_costs_one_flush_and_stops_nobody),
 		cmocka_unit_test(notifier_storm_starves_nobody),
 		cmocka_unit_test(churn_takes_only_what_the_slot_mapped),
 		cmocka_unit_test(conversions_cost_two_calls_a_page_and_one_track_each),
@@ -582,6 +651,8 @@ int main(void)
 		cmocka_unit_test(no_walk_holds_longer_than_a_chunk),
 		cmocka_unit_test(zero_pages_are_copied_at_the_first_write),
 		cmocka_unit_test(aging_finds_what_was_used),
+		cmocka_unit_test(every_way_of_logging_misses_nothing),
+		cmocka_unit_test(a_full_ring_loses_nothing),
 		cmocka_unit_test(memory_mapped_ahead_takes_no_fault),
 		cmocka_unit_test(a_killed_guest_does_nothing_more),
 		cmocka_unit_test(threads_run_side_by_side),
