@@ -181,7 +181,8 @@ int tpt_gmem_destroy(struct tpt_gmem *gmem);
  * Private/shared attribute. Default: shared. set_private() converts [start, end): to private zaps
  * shared entries only, to shared removes private entries only; pages that already have the
  * attribute cost nothing. Work: O(ranges), never pages, but for the entries that were mapped.
- * -EINVAL (empty range, beyond the guest-physical width, a VM without private memory), -ENOMEM,
+ * -EINVAL (empty range, beyond the guest-physical width, a part of it in no memslot, a VM without
+ * private memory), -ENOMEM,
  * -EBUSY (external calls stayed busy: attributes unchanged from *done on; call again from there),
  * -EIO. @done may be NULL; it gets the first GFN not converted (== end on success).
  */

@@ -57,6 +57,18 @@ struct memslot *slot_by_id(const struct slots *slots, uint32_t as_id, uint32_t i
 	return i < set->nr && set->by_id[i]->id == id ? set->by_id[i] : NULL;
 }
 
+bool slots_cover(const struct slots *slots, uint32_t as_id, tpt_gfn start, tpt_gfn end)
+{
+	const struct memslot_set *set = &slots->set[as_id];
+
+	for (uint32_t i = slot_first_above(set, start); start < end; i++) {
+		if (i >= set->nr || set->slot[i]->base_gfn > start)
+			return false;
+		start = set->slot[i]->base_gfn + set->slot[i]->npages;
+	}
+	return true;
+}
+
 /* ---- rules ---- */
 
 static int refuse(const struct slots *slots, const struct tpt_memory_region *region, int error,

@@ -110,6 +110,9 @@ struct memslot *slot_by_id(const struct slots *slots, uint32_t as_id, uint32_t i
 /* Index of the first slot of the set that ends above @gfn; set->nr if there is none. O(log n). */
 uint32_t slot_first_above(const struct memslot_set *set, tpt_gfn gfn);
 
+/* Does every frame of [start, end) lie in a slot of the address space? Section. O(slots in it). */
+bool slots_cover(const struct slots *slots, uint32_t as_id, tpt_gfn start, tpt_gfn end);
+
 static inline tpt_hva slot_hva(const struct memslot *slot, tpt_gfn gfn)
 {
 	return (tpt_hva){slot->hva.a + ((gfn - slot->base_gfn) << TPT_PAGE_SHIFT)};

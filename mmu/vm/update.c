@@ -279,6 +279,12 @@ int tpt_vm_set_private(struct tpt_vm *vm, tpt_gfn start, tpt_gfn end, bool priva
 	if (err)
 		return err;
 	err = attr_check(&vm->slots, start, end);
+	if (!err && !slots_cover(&vm->slots, 0, start, end)) {
+		vm_log(&vm->base, TPT_LOG_WARNING,
+		       "attributes of gfns [%#lx, %#lx): a part of them lies in no memslot", start,
+		       end);
+		err = -ERR_INVAL;
+	}
 	while (!err && attr_next_change(&vm->slots, pos, end, private_, &range)) {
 		err = convert(vm, range, private_);
 		pos = err ? range.start : range.end;

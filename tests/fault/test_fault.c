@@ -536,12 +536,13 @@ static void private_memory_without_anything_behind_it_is_a_memory_fault(void **s
 	struct host *h = host_create_td(0, 64 * MIB, 1);
 
 	(void)state;
-	/* No slot. */
+	/* A slot without private memory. */
+	assert_int_equal(host_slot(h, 0, 1, 0x10000000, MIB, 2 * GIB, 0), 0);
 	assert_int_equal(tpt_vm_set_private(h->vm, 0x10000, 0x10010, true, NULL), 0);
 	assert_int_equal(host_fault(h, 0x10000000, READ), -EFAULT);
 	assert_int_equal(exit_of(h)->flags, TPT_MEMORY_FAULT_PRIVATE);
-	/* A slot without private memory. */
-	assert_int_equal(host_slot(h, 0, 1, 0x10000000, MIB, 2 * GIB, 0), 0);
+	/* No slot any more: the attribute outlives it. */
+	assert_int_equal(host_slot(h, 0, 1, 0x10000000, 0, 2 * GIB, 0), 0);
 	assert_int_equal(host_fault(h, 0x10000000, READ), -EFAULT);
 	assert_int_equal(exit_of(h)->flags, TPT_MEMORY_FAULT_PRIVATE);
 	/* Its gmem has none. */

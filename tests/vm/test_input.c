@@ -234,8 +234,13 @@ static void ranges_must_be_whole_pages_that_exist(void **state)
 	assert_int_equal(tpt_vm_set_private(h->vm, 6, 5, true, &done), -EINVAL);
 	assert_int_equal(tpt_vm_set_private(h->vm, 0, limit + 1, true, &done), -EINVAL);
 	assert_int_equal(tpt_vm_set_private(h->vm, UINT64_MAX, 1, true, NULL), -EINVAL);
-	assert_int_equal(tpt_vm_set_private(h->vm, limit - 1, limit, true, &done), 0);
-	assert_int_equal(done, limit);
+	/* Attributes outside of slots: wholly, and by one page. */
+	assert_int_equal(tpt_vm_set_private(h->vm, limit - 1, limit, true, &done), -EINVAL);
+	assert_non_null(strstr(h->line, "lies in no memslot"));
+	assert_int_equal(tpt_vm_set_private(h->vm, 8, 64 * MIB / PAGE + 1, false, &done), -EINVAL);
+	assert_true(tpt_vm_is_private(h->vm, 8));
+	assert_int_equal(tpt_vm_set_private(h->vm, 8, 64 * MIB / PAGE, false, &done), 0);
+	assert_int_equal(done, 64 * MIB / PAGE);
 	assert_false(tpt_vm_is_private(h->vm, UINT64_MAX));
 
 	assert_int_equal(tpt_vm_invalidate_begin(h->vm, tpt_hva_make(PAGE), tpt_hva_make(PAGE), &t),
