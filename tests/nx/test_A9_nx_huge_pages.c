@@ -623,6 +623,47 @@ static void A9_memory_is_not_given_back_before_recoverys_flush(void **state)
 	host_destroy(race.h);
 }
 
+static void *recover(void *ctx)
+{
+	struct host *h = ctx;
+
+	must(tpt_vm_nx_recover(h->vm, 1) == 1);
+	return NULL;
+}
+
+/* A fault that stands in the table while it is unlinked puts nothing into it any more. */
+static void A9_a_fault_in_a_recovered_table_starts_again(void **state)
+{
+	struct tpt_vm_config c;
+	struct actor *actor;
+	struct tree_iter it;
+	pthread_t thread;
+	struct host *h;
+	tpt_spte leaf;
+
+	(void)state;
+	host_config_npt(&c);
+	c.flags = TPT_VM_ITLB_MULTIHIT;
+	h = host_create(&c, 1);
+	h->level = TPT_LEVEL_2M;
+	assert_int_equal(host_slot(h, 0, 0, 0, GIB, GIB, 0), 0);
+	assert_int_equal(host_fault(h, 0, TPT_PFERR_FETCH), TPT_RET_PF_FIXED);
+	leaf = (tpt_spte){host_word(h, 0) + 7 * 4096};
+
+	actor = &h->vcpu[0]->fault.actor;
+	assert_true(section_enter(actor));
+	assert_true(iter_start(&it, &h->vm->trees, TREE_DIRECT, 7, 8, TPT_LEVEL_4K));
+	while (it.level > TPT_LEVEL_4K)
+		iter_down(&it);
+	assert_int_equal(pthread_create(&thread, NULL, recover, h), 0);
+	pthread_join(thread, NULL);
+	assert_int_equal(tree_transition(actor, &it, leaf, TREE_SHARED), -EBUSY);
+	assert_int_equal(atomic_load(it.entry), PTE_EMPTY_WORD);
+	section_leave(actor);
+	assert_int_equal(host_stats(h).direct.pages_4k, 0);
+	host_destroy(h);
+}
+
 static uint64_t all_calls(struct host *h)
 {
 	struct tpt_vm_stats s = host_stats(h);
@@ -684,6 +725,7 @@ int main(void)
 		cmocka_unit_test(A9_B2_a_page_beside_code_is_mapped_to_its_own_frame),
 		cmocka_unit_test(A9_content_never_changes_through_splits_and_recoveries),
 		cmocka_unit_test(A9_a_fault_never_waits_for_the_list),
+		cmocka_unit_test(A9_a_fault_in_a_recovered_table_starts_again),
 		cmocka_unit_test(A9_memory_is_not_given_back_before_recoverys_flush),
 		cmocka_unit_test(
 			A9_a_tds_recovery_makes_no_external_call_and_mirrors_are_no_matter),

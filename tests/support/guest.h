@@ -300,7 +300,8 @@ static inline int guest_load(struct guest *g, unsigned int i)
 		root.kind =
 			g->config.format == TPT_FORMAT_EPT ? MACHINE_ROOT_EPT : MACHINE_ROOT_NPT;
 		root.pointer = g->config.format == TPT_FORMAT_EPT
-				       ? machine_eptp(roots.direct.a, roots.levels, true)
+				       ? machine_eptp(roots.direct.a, roots.levels,
+						      !(g->config.flags & TPT_VM_NO_AD))
 				       : roots.direct.a;
 		g->v[i].generation = roots.generation;
 		g->v[i].loaded_as = g->v[i].as_id;
