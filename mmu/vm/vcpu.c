@@ -67,6 +67,33 @@ static enum tree_id direct_tree(const struct tpt_vcpu *vcpu)
 	return vcpu->fault.smm ? TREE_DIRECT_SMM : TREE_DIRECT;
 }
 
+/* The vCPU's roots are what the VM has now. Either section. */
+static void take_roots(struct tpt_vcpu *vcpu)
+{
+	struct tpt_vm *vm = vcpu->vm;
+
+	vcpu->fault.root_generation = atomic_load(&vm->trees.generation);
+	vcpu->fault.loaded = true;
+	vcpu->direct_root = vm->trees.root[direct_tree(vcpu)]->hpa;
+	vcpu->mirror_root = vm->env.has_mirror ? vm->trees.root[TREE_MIRROR]->hpa : (tpt_hpa){0};
+}
+
+/* Most roots are there already: another vCPU's, or this one's before it went to SMM and back. */
+static bool find_roots(struct tpt_vcpu *vcpu)
+{
+	struct tpt_vm *vm = vcpu->vm;
+	bool found;
+
+	if (!section_enter(&vcpu->fault.actor))
+		return false;
+	found = !vm->env.ended && vm->trees.root[direct_tree(vcpu)] &&
+		(!vm->env.has_mirror || vm->trees.root[TREE_MIRROR]);
+	if (found)
+		take_roots(vcpu);
+	section_leave(&vcpu->fault.actor);
+	return found;
+}
+
 /* Makes the roots that the vCPU needs. Its caches were filled. */
 static int make_roots(struct tpt_vcpu *vcpu)
 {
@@ -81,11 +108,7 @@ static int make_roots(struct tpt_vcpu *vcpu)
 		if (vm->env.has_mirror)
 			root_make(&vm->trees, actor, TREE_MIRROR);
 		root_make(&vm->trees, actor, direct_tree(vcpu));
-		vcpu->fault.root_generation = atomic_load(&vm->trees.generation);
-		vcpu->fault.loaded = true;
-		vcpu->direct_root = vm->trees.root[direct_tree(vcpu)]->hpa;
-		vcpu->mirror_root =
-			vm->env.has_mirror ? vm->trees.root[TREE_MIRROR]->hpa : (tpt_hpa){0};
+		take_roots(vcpu);
 	}
 	section_exclusive_end(&vm->base);
 	return err;
@@ -107,7 +130,7 @@ int tpt_vcpu_load_roots(struct tpt_vcpu *vcpu, struct tpt_roots *roots)
 		/* A root for each tree, and then one fault's worth: the first fault follows at
 		 * once. */
 		err = tables_topup(&vm->trees, &vcpu->fault.actor, vm->env.has_mirror);
-		if (!err)
+		if (!err && !find_roots(vcpu))
 			err = make_roots(vcpu);
 		if (err)
 			return err;
