@@ -58,13 +58,22 @@ struct tpt_posix {
 	_Atomic uint64_t misuses;
 };
 
+/* Counts a call down; true if this is the one that is to fail. */
+static inline bool posix_fail_now(_Atomic uint64_t *fail_in)
+{
+	uint64_t left = atomic_load_explicit(fail_in, memory_order_relaxed);
+
+	while (left)
+		if (atomic_compare_exchange_weak(fail_in, &left, left - 1))
+			return left == 1;
+	return false;
+}
+
+/* misuse.c */
+void posix_log(void *ctx, enum tpt_log_level level, const char *text);
 /* A broken rule of platform.h: counted and logged. */
 void posix_misuse(struct tpt_posix *posix, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
-/* Counts a call down; true if this is the one that is to fail. */
-bool posix_fail_now(_Atomic uint64_t *fail_in);
-/* @what must not be called by a thread that is in a read section: is it kept? */
-bool posix_check_may_sleep(struct tpt_posix *posix, const char *what);
 
 /* arena.c */
 int posix_arena_init(struct tpt_posix *posix);
@@ -83,6 +92,8 @@ int posix_section_init(struct tpt_posix *posix);
 void posix_section_fini(struct tpt_posix *posix);
 void posix_read_lock(void *ctx);
 void posix_read_unlock(void *ctx);
+/* @what must not be called by a thread that is in a read section: is it kept? */
+bool posix_check_may_sleep(struct tpt_posix *posix, const char *what);
 void posix_defer(void *ctx, struct tpt_deferred *d);
 void posix_barrier(void *ctx);
 void posix_lock(void *ctx);

@@ -1,59 +1,11 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* A platform from its making to its end, its hooks, its log and its balances. */
+/* A platform from its making to its end, its hooks and its balances. */
 #include <errno.h>
 #include <sched.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "platform/posix/internal.h"
-
-static const char *const level_names[] = {
-	[TPT_LOG_ERROR] = "error",
-	[TPT_LOG_WARNING] = "warning",
-	[TPT_LOG_INFO] = "info",
-};
-
-static void posix_log(void *ctx, enum tpt_log_level level, const char *text)
-{
-	struct tpt_posix *posix = ctx;
-
-	if (posix->config.hooks.log)
-		posix->config.hooks.log(posix->config.hooks_ctx, level, text);
-	else if (level != TPT_LOG_INFO)
-		fprintf(stderr, "triptych: %s: %s\n", level_names[level], text);
-}
-
-void posix_misuse(struct tpt_posix *posix, const char *format, ...)
-{
-	char text[256];
-	va_list args;
-
-	va_start(args, format);
-	vsnprintf(text, sizeof(text), format, args);
-	va_end(args);
-	atomic_fetch_add(&posix->misuses, 1);
-	posix_log(posix, TPT_LOG_ERROR, text);
-}
-
-bool posix_fail_now(_Atomic uint64_t *fail_in)
-{
-	uint64_t left = atomic_load_explicit(fail_in, memory_order_relaxed);
-
-	while (left)
-		if (atomic_compare_exchange_weak(fail_in, &left, left - 1))
-			return left == 1;
-	return false;
-}
-
-bool posix_check_may_sleep(struct tpt_posix *posix, const char *what)
-{
-	if (!tpt_posix_read_depth())
-		return true;
-	posix_misuse(posix, "%s called inside a read section", what);
-	return false;
-}
 
 static void posix_relax(void *ctx)
 {

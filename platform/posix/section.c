@@ -97,6 +97,14 @@ void posix_read_unlock(void *ctx)
 	self.depth--;
 }
 
+bool posix_check_may_sleep(struct tpt_posix *posix, const char *what)
+{
+	if (!self.depth)
+		return true;
+	posix_misuse(posix, "%s called inside a read section", what);
+	return false;
+}
+
 /* ---- deferred work -------------------------------------------------------------------------- */
 
 void posix_defer(void *ctx, struct tpt_deferred *d)
