@@ -79,6 +79,11 @@ struct mem {
 
 int mem_init(struct machine *machine);
 void mem_exit(struct machine *machine);
+/*
+ * Give a block back; *when is the clock of it. Nobody is told: machine_mem_free() is the judge's.
+ * -EINVAL; -ENOENT if a page of it is not in use; -ENOMEM.
+ */
+int mem_free_block(struct machine *machine, uint64_t hpa, unsigned int order, uint64_t *when);
 /* Clock of the last free of the frame that @hpa is in; 0 if it never was freed. Lock-free. */
 uint64_t mem_freed_at(const struct machine *machine, uint64_t hpa);
 
@@ -230,7 +235,11 @@ struct machine {
 };
 
 /* Move the clock; returns the new time. */
-uint64_t judge_tick(struct machine *machine);
+static inline uint64_t clock_tick(struct machine *machine)
+{
+	return atomic_fetch_add(&machine->clock, 1) + 1;
+}
+
 void judge_report(struct machine *machine, const struct machine_report *report);
 /*
  * May @entry of @cpu be used for @gpa? If not, false is returned, it is reported, and all that is
@@ -241,7 +250,5 @@ bool judge_use(struct machine_cpu *cpu, struct cached *entry, uint64_t gpa);
 /* A walk of @cpu met a table or a leaf at @hpa: report it if that is freed memory. */
 void judge_target(struct machine_cpu *cpu, const struct space *space, uint64_t gpa, uint64_t hpa,
 		  unsigned int level, bool table);
-/* strict_free: report each cache entry that refers to [hpa, hpa + bytes). Takes LP locks. */
-void judge_freed(struct machine *machine, uint64_t hpa, uint64_t bytes, uint64_t when);
 
 #endif

@@ -1,26 +1,22 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * The judge: performs flushes, takes promises, and decides whether a cached entry may still be
- * used. Only reports; never stops the run, and never looks at a table.
+ * The judge: performs flushes, takes promises, watches frees, and decides whether a cached entry
+ * may still be used. Only reports; never stops the run, and never looks at a table.
  *
  * Time is one clock that moves at every ticket and every free. An entry is stamped with the time
  * when it was read from memory (read_at) and with that of the oldest entry on the path to it
  * (path_at): a frame freed after read_at is a use after free, a promise whose ticket is after
  * path_at is a missing flush.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "machine/internal.h"
 
-uint64_t judge_tick(struct machine *machine)
-{
-	return atomic_fetch_add(&machine->clock, 1) + 1;
-}
-
 uint64_t machine_now(struct machine *machine)
 {
-	return judge_tick(machine);
+	return clock_tick(machine);
 }
 
 void judge_report(struct machine *machine, const struct machine_report *report)
@@ -128,7 +124,8 @@ static void report_cached(struct tlb *tlb, struct cached *entry, void *arg)
 		judge_report(freed->cpu->machine, &report);
 }
 
-void judge_freed(struct machine *machine, uint64_t hpa, uint64_t bytes, uint64_t when)
+/* strict_free: report each cache entry that refers to [hpa, hpa + bytes). Takes LP locks. */
+static void report_all_cached(struct machine *machine, uint64_t hpa, uint64_t bytes, uint64_t when)
 {
 	for (unsigned int i = 0; i < machine->config.nr_cpus; i++) {
 		struct freed freed = {&machine->cpus[i], hpa, bytes, when};
@@ -138,6 +135,22 @@ void judge_freed(struct machine *machine, uint64_t hpa, uint64_t bytes, uint64_t
 			 &freed);
 		pthread_mutex_unlock(&freed.cpu->lock);
 	}
+}
+
+int machine_mem_free(struct machine *machine, uint64_t hpa, unsigned int order)
+{
+	struct machine_report twice = {.kind = MACHINE_REPORT_DOUBLE_FREE,
+				       .cpu = -1,
+				       .hpa = hpa,
+				       .reason = "the block, or a page of it, was not in use"};
+	uint64_t when;
+	int ret = mem_free_block(machine, hpa, order, &when);
+
+	if (ret == -ENOENT)
+		judge_report(machine, &twice);
+	else if (!ret && machine->config.strict_free)
+		report_all_cached(machine, hpa, PAGE_BYTES << order, when);
+	return ret;
 }
 
 static void drop(struct tlb *tlb, struct cached *entry, void *arg)
@@ -190,7 +203,7 @@ void machine_promise(struct machine *machine, uint64_t tag, uint64_t start, uint
 	struct promise promise = {since, reason};
 
 	if (since == MACHINE_NOW)
-		promise.since = judge_tick(machine);
+		promise.since = clock_tick(machine);
 	for (unsigned int i = 0; i < machine->config.nr_cpus; i++) {
 		struct machine_cpu *cpu = &machine->cpus[i];
 

@@ -308,7 +308,7 @@ static int block_free(struct machine *machine, uint64_t hpa, unsigned int order,
 
 	if (block_used(machine, hpa, order) != 1ull << order)
 		return -ENOENT;
-	*now = judge_tick(machine);
+	*now = clock_tick(machine);
 	for (struct run r = run_start(hpa, order); r.left; run_next(&r)) {
 		int ret = stamp_free(chunk_find(machine, r.hpa), r.first, r.nr, *now);
 
@@ -323,24 +323,15 @@ static int block_free(struct machine *machine, uint64_t hpa, unsigned int order,
 	return 0;
 }
 
-int machine_mem_free(struct machine *machine, uint64_t hpa, unsigned int order)
+int mem_free_block(struct machine *machine, uint64_t hpa, unsigned int order, uint64_t *when)
 {
-	struct machine_report twice = {.kind = MACHINE_REPORT_DOUBLE_FREE,
-				       .cpu = -1,
-				       .hpa = hpa,
-				       .reason = "the block, or a page of it, was not in use"};
-	uint64_t now;
 	int ret;
 
 	if (!block_valid(hpa, order))
 		return -EINVAL;
 	pthread_mutex_lock(&machine->mem.lock);
-	ret = block_free(machine, hpa, order, &now);
+	ret = block_free(machine, hpa, order, when);
 	pthread_mutex_unlock(&machine->mem.lock);
-	if (ret == -ENOENT)
-		judge_report(machine, &twice);
-	else if (!ret && machine->config.strict_free)
-		judge_freed(machine, hpa, PAGE_BYTES << order, now);
 	return ret;
 }
 
