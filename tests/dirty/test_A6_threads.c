@@ -22,7 +22,7 @@
 		}                                                                               \
 	} while (0)
 
-#define ROUNDS 30u
+#define ROUNDS 80u
 #define ENOUGH 12000u /* pages collected */
 
 struct writer {
@@ -57,7 +57,7 @@ static void *write_all_the_time(void *arg)
 
 	for (uint64_t i = 1; !atomic_load(w->stop); i++) {
 		/* A hot part that everybody writes, so that entries change under collection. */
-		uint64_t n = log_pick(&random, 4) ? 130 : LOG_PAGES;
+		uint64_t n = log_pick(&random, 2) ? 130 : LOG_PAGES;
 
 		store(w, (unsigned int)log_pick(&random, n), i);
 		if (!(i % 64))
