@@ -25,6 +25,7 @@ static const struct replay_vm_ops *const kinds[] = {
 struct options {
 	const char *trace, *slots, *report;
 	const struct replay_vm_ops *ops;
+	enum host_setting eager, nx, thp;
 	bool compare, json;
 };
 
@@ -33,12 +34,14 @@ struct input_set {
 	struct trace t;
 	struct slot_history h;
 	struct backing *b;
+	struct dirty_plan dirty;
 	bool cut;
 };
 
 static const char usage[] =
 	"usage: triptych replay TRACE [--vm npt|ept|td] [--slots FILE] [--compare] [--json]\n"
-	"                       [--report FILE.html]\n\n"
+	"                       [--report FILE.html] [--nx-huge-pages on|off]\n"
+	"                       [--eager-page-split on|off] [--thp on|off]\n\n"
 	"Replays a guest that KVM's trace events recorded: the model processor makes each access\n"
 	"that faulted, and the library decides what to install. TRACE is the text of tracefs,\n"
 	"trace-cmd or perf, plain or compressed (xz, gzip, zstd); - is standard input.\n\n"
@@ -47,6 +50,8 @@ static const char usage[] =
 	"                the trace, and printed\n"
 	"  --compare     every outcome against the recording; exit 1 if anything differs (npt)\n"
 	"  --json        the screen for programs\n"
+	"  --nx-huge-pages, --eager-page-split, --thp on|off\n"
+	"                what the recording host had; without it the trace tells, or KVM's default\n"
 	"  --report FILE writes one HTML page: the trees over guest memory and over time\n";
 
 /* ---- progress ---- */
@@ -134,11 +139,14 @@ static int read_input(struct input_set *in, const struct options *o)
 		return cli_error("replay", "no memory for the slots");
 	if (backing_build(&in->b, &in->t, &in->h))
 		return cli_error("replay", "no memory for the backing");
+	if (dirty_plan_make(&in->dirty, &in->t, &in->h))
+		return cli_error("replay", "no memory for the dirty logs");
 	return CLI_OK;
 }
 
 static void free_input(struct input_set *in)
 {
+	dirty_plan_free(&in->dirty);
 	backing_free(in->b);
 	slots_free(&in->h);
 	trace_free(&in->t);
@@ -177,6 +185,10 @@ static int run(struct input_set *in, const struct options *o, double read_second
 		.h = &in->h,
 		.slots_inferred = !o->slots,
 		.b = in->b,
+		.dirty = &in->dirty,
+		.eager = o->eager,
+		.nx = o->nx,
+		.thp = o->thp,
 		.ops = o->ops,
 		.progress = replaying,
 		.progress_ctx = &percent,
@@ -224,6 +236,14 @@ static bool parse_kind(const char *text, struct options *o)
 	return false;
 }
 
+static int parse_setting(const char *command, const char *name, enum host_setting *setting)
+{
+	if (strcmp(optarg, "on") && strcmp(optarg, "off"))
+		return cli_error(command, "%s is on or off, not %s", name, optarg);
+	*setting = !strcmp(optarg, "on") ? HOST_ON : HOST_OFF;
+	return CLI_OK;
+}
+
 static int parse_option(int option, struct options *o, char **argv)
 {
 	switch (option) {
@@ -239,6 +259,12 @@ static int parse_option(int option, struct options *o, char **argv)
 	case 'r':
 		o->report = optarg;
 		return CLI_OK;
+	case 'n':
+		return parse_setting(argv[0], "--nx-huge-pages", &o->nx);
+	case 'e':
+		return parse_setting(argv[0], "--eager-page-split", &o->eager);
+	case 't':
+		return parse_setting(argv[0], "--thp", &o->thp);
 	case 'v':
 		if (parse_kind(optarg, o))
 			return CLI_OK;
@@ -274,6 +300,9 @@ int cmd_replay(int argc, char **argv)
 		{"json", no_argument, NULL, 'j'},
 		{"help", no_argument, NULL, 'h'},
 		{"report", required_argument, NULL, 'r'},
+		{"nx-huge-pages", required_argument, NULL, 'n'},
+		{"eager-page-split", required_argument, NULL, 'e'},
+		{"thp", required_argument, NULL, 't'},
 		{0},
 	};
 	struct options o = {.ops = kinds[0]};

@@ -16,6 +16,8 @@
 #include <stdio.h>
 
 #include "cli/backing.h"
+#include "cli/replay_dirty.h"
+#include "cli/replay_state.h"
 #include "cli/sim.h"
 #include "cli/slots_file.h"
 #include "cli/trace.h"
@@ -46,7 +48,6 @@ enum replay_result {
 /* Why a recorded fault, or the comparison of one, was left out. */
 enum replay_skip {
 	REPLAY_SKIP_NONE,
-	REPLAY_SKIP_DIRTY_LOG, /* its answer belongs to dirty logging */
 	REPLAY_SKIP_NO_FRAME,  /* the trace tells no frame for the page */
 	REPLAY_SKIP_BAD_GPA,   /* wider than the VM's guest-physical addresses */
 	REPLAY_SKIP_BAD_AS,    /* an address space that the VM hasn't got */
@@ -97,6 +98,8 @@ struct replay_vm_ops {
 	/* A recorded zap-all that no deletion explains. */
 	int (*zap_all)(struct replay *r);
 	int (*fault)(struct replay *r, struct replay_fault *f);
+	/* A call of the dirty-log API. May be NULL: this kind has no dirty log. */
+	int (*dirty)(struct replay *r, const struct dirty_call *call);
 	/* A recorded notifier range; returns the number of leaves it removed. */
 	int (*host)(struct replay *r, uint64_t hva_start, uint64_t hva_end);
 	/* Called before each trace event, for what the kind does on its own while the guest runs.
@@ -131,6 +134,10 @@ struct replay_observer {
 	void (*event)(void *ctx, struct replay *r, const struct tpt_event *e);
 	void (*fault_end)(void *ctx, struct replay *r, const struct replay_fault *f);
 	void (*slot)(void *ctx, struct replay *r, const struct replay_slot *slot);
+	/* Before a call of the dirty-log API; while it is made it is replay.call. */
+	void (*dirty)(void *ctx, struct replay *r, const struct dirty_call *call);
+	/* After all that is due at trace event @event. */
+	void (*played)(void *ctx, struct replay *r, uint32_t event);
 	void (*host)(void *ctx, struct replay *r, uint32_t event, int removed);
 	/* After the trace, before the VM is torn down: trees can be read. */
 	void (*end)(void *ctx, struct replay *r);
@@ -152,6 +159,8 @@ struct replay_counts {
 	uint64_t generations, generations_different; /* checked against the slots' history */
 	uint64_t host_events, host_removed;	     /* delivered; leaves they removed */
 	uint64_t host_removed_recorded;
+	uint64_t dirty_calls[DIRTY_ZAP + 1];	/* made */
+	uint64_t dirty_calls_skipped;		/* this kind of VM has no dirty log */
 	uint64_t frames;			/* of 4 KiB, given to the machine */
 	uint64_t frame_sources[BACKING_FRAMES]; /* of the backing's answers */
 };
@@ -162,6 +171,9 @@ struct replay {
 	const struct slot_history *h;
 	bool slots_inferred;
 	const struct backing *b;
+	const struct dirty_plan *dirty; /* NULL: nothing is logged */
+	/* The recording host, where the user says what the trace can't. */
+	enum host_setting eager, nx, thp;
 	const struct replay_vm_ops *ops;
 
 	struct sim *sim;
@@ -169,6 +181,7 @@ struct replay {
 	unsigned int nr_vcpus;
 	uint32_t at;			  /* event being replayed; t->nr_events: after the last */
 	const struct replay_fault *fault; /* being made, or NULL */
+	const struct dirty_call *call;	  /* being made, or NULL */
 	struct replay_counts counts;
 	struct replay_observer observers[REPLAY_MAX_OBSERVERS];
 	unsigned int nr_observers;
@@ -189,7 +202,7 @@ struct replay {
 	char judge_text[REPLAY_WHY_LEN]; /* the first of them */
 	bool dead;
 	char dead_text[REPLAY_WHY_LEN];
-	uint64_t misuses; /* rules of the platform broken, leaked pages included */
+	uint64_t misuses;		/* rules of the platform broken, leaked pages included */
 	char kind_text[REPLAY_WHY_LEN]; /* what the VM kind found wrong; "": nothing */
 
 	/* The driver's own. */
@@ -220,6 +233,13 @@ void replay_free(struct replay *r);
  * until then stands. A recorded fault that ends in an error here is no error of this function.
  */
 int replay_run(struct replay *r);
+
+/* The recording host's settings that are in force, and what says so. */
+struct replay_settings {
+	enum host_setting eager, nx, thp; /* never UNKNOWN */
+	const char *eager_source, *nx_source, *thp_source;
+};
+struct replay_settings replay_settings(const struct replay *r);
 
 /* The slots that are in force now. */
 const struct slot_table *replay_table(const struct replay *r);
@@ -254,6 +274,9 @@ enum replay_difference {
 	REPLAY_DIFFERENT_PLACE,	  /* recorded at an address that is not its fault's */
 	REPLAY_DIFFERENT_OUTCOME, /* the words are right, how the fault ended is not */
 	REPLAY_DIFFERENT_CODE,	  /* the processor's error code */
+	REPLAY_DIFFERENT_CHANGE,  /* what a dirty-log call changed */
+	REPLAY_DIFFERENT_FAST,	  /* what a fast fault changed */
+	REPLAY_DIFFERENT_BEHIND,  /* a leaf after a dirty-log call */
 };
 
 struct replay_evidence;
@@ -274,12 +297,35 @@ struct replay_finding {
 	uint64_t gpa, error_code, our_code;
 	uint32_t nr; /* which of the fault's words, from 1 */
 	struct replay_word recorded, ours;
-	const char *expected, *result; /* OUTCOME */
+	uint64_t recorded_old, our_old; /* CHANGE, FAST: the words before */
+	const char *expected, *result;	/* OUTCOME */
 };
 
 #define REPLAY_MAX_FINDINGS 8
 /* Words that one fault can install: a table for each level above the leaf, and the leaf. */
 #define REPLAY_MAX_WORDS 16
+
+/* One kind of change that dirty logging makes. */
+struct replay_tally {
+	uint64_t recorded, compared, different;
+};
+
+/* What dirty logs do to entries, entry by entry: replay_compare_dirty.c. */
+struct replay_compare_dirty {
+	struct replay_tally words;  /* write-protected, or given W back by a walk */
+	struct replay_tally splits; /* and tables made huge leaves again */
+	struct replay_tally fast;   /* fast faults */
+	struct replay_tally behind; /* leaves after a call, the whole slot */
+	uint64_t extra;		    /* of the different: changed only here */
+	uint32_t first_line, last_line;
+
+	/* What the calls changed here and nobody has recorded yet, oldest first. */
+	struct replay_change *queue;
+	size_t nr_queue, room_queue, head;
+	const struct dirty_call *call; /* the last one made */
+	struct recorded_state state;
+	bool failed; /* no memory */
+};
 
 struct replay_compare {
 	uint64_t installs, compared, different; /* the last line's */
@@ -293,15 +339,14 @@ struct replay_compare {
 	/* How what was compared had been inferred; compared leaves only. */
 	uint64_t frames[BACKING_FRAMES], levels[BACKING_LEVELS], writes[BACKING_WRITES];
 	uint64_t level_from_own, access_from_own;
-	/* Dirty logging, which a replay leaves out: lines and the first and last of them. */
-	uint64_t dirty_words, dirty_splits, dirty_faults;
-	uint32_t dirty_first, dirty_last;
+	struct replay_compare_dirty dirty;
 
 	struct replay_finding findings[REPLAY_MAX_FINDINGS];
 	unsigned int nr_findings;
 
 	/* The fault under way. */
 	struct replay_word words[REPLAY_MAX_WORDS];
+	uint64_t old_word; /* what the first of them replaced */
 	unsigned int nr_words;
 	bool in_fault;
 	bool marked;
@@ -310,6 +355,24 @@ struct replay_compare {
 	struct replay_evidence *evidence;
 	size_t nr_evidence;
 };
+
+/* ---- replay_compare_dirty.c, for replay_compare.c ---- */
+
+/* Counts what is recorded. */
+void replay_compare_dirty_survey(struct replay_compare *c, const struct trace *t);
+/* Is the word the same, but for where a table lies? */
+bool replay_same_word(const struct replay_word *a, const struct replay_word *b);
+/* One of the findings, or NULL if there are enough. */
+struct replay_finding *replay_compare_find(struct replay_compare *c, enum replay_difference what,
+					   uint32_t line);
+void replay_compare_dirty_call(struct replay_compare *c, struct replay *r,
+			       const struct dirty_call *call);
+void replay_compare_dirty_event(struct replay_compare *c, const struct tpt_event *e);
+void replay_compare_dirty_played(struct replay_compare *c, struct replay *r, uint32_t event);
+/* A fault that the fast path answered when it was recorded. Returns whether it differs. */
+bool replay_compare_dirty_fast(struct replay_compare *c, const struct replay *r,
+			       const struct replay_fault *f);
+void replay_compare_dirty_end(struct replay_compare *c);
 
 /* Attaches to @r, which must not have run yet; ended with replay_compare_free(). */
 void replay_compare_attach(struct replay_compare *c, struct replay *r);

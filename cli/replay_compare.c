@@ -23,7 +23,7 @@ static struct replay_word recorded_word(const struct trace_event *ev)
 }
 
 /* Where a table lies is the host's affair; all else of its word is not. */
-static bool same_word(const struct replay_word *a, const struct replay_word *b)
+bool replay_same_word(const struct replay_word *a, const struct replay_word *b)
 {
 	enum trace_word what = trace_word_class(a->word, a->level);
 	uint64_t differs = a->word ^ b->word;
@@ -34,24 +34,31 @@ static bool same_word(const struct replay_word *a, const struct replay_word *b)
 	return !(what == TRACE_WORD_TABLE ? differs & ~ADDR_MASK : differs);
 }
 
-static struct replay_finding *add_finding(struct replay_compare *c, const struct replay_fault *f,
-					  enum replay_difference what)
+struct replay_finding *replay_compare_find(struct replay_compare *c, enum replay_difference what,
+					   uint32_t line)
 {
 	struct replay_finding *n;
 
 	if (c->nr_findings == REPLAY_MAX_FINDINGS)
 		return NULL;
 	n = &c->findings[c->nr_findings++];
-	*n = (struct replay_finding){
-		.what = what,
-		.line = f->event->line,
-		.vcpu = f->vcpu,
-		.gpa = f->event->fault.gpa,
-		.error_code = f->event->fault.error_code,
-		.our_code = f->step.hw.error,
-		.expected = trace_outcome_name((enum trace_outcome)f->recorded->outcome),
-		.result = replay_result_name(f->result),
-	};
+	*n = (struct replay_finding){.what = what, .line = line};
+	return n;
+}
+
+static struct replay_finding *add_finding(struct replay_compare *c, const struct replay_fault *f,
+					  enum replay_difference what)
+{
+	struct replay_finding *n = replay_compare_find(c, what, f->event->line);
+
+	if (!n)
+		return NULL;
+	n->vcpu = f->vcpu;
+	n->gpa = f->event->fault.gpa;
+	n->error_code = f->event->fault.error_code;
+	n->our_code = f->step.hw.error;
+	n->expected = trace_outcome_name((enum trace_outcome)f->recorded->outcome);
+	n->result = replay_result_name(f->result);
 	return n;
 }
 
@@ -98,7 +105,7 @@ static unsigned int compare_words(struct replay_compare *c, const struct replay 
 			ours = c->words[i];
 		if (recorded.there)
 			count_word(c, &recorded);
-		if (same_word(&recorded, &ours))
+		if (replay_same_word(&recorded, &ours))
 			continue;
 		differ++;
 		word_differs(c, f, i, &recorded, &ours);
@@ -141,8 +148,9 @@ static bool same_outcome(const struct replay_compare *c, const struct replay *r,
 		return is_emulated(f);
 	case TRACE_COW_RETRY:
 		return f->result == REPLAY_RETRY;
-	case TRACE_UNCHANGED:
 	case TRACE_FAST_FIXED:
+		return f->result == REPLAY_FIXED;
+	case TRACE_UNCHANGED:
 	case TRACE_FAST_SPURIOUS:
 	case TRACE_OUTCOMES:
 		break;
@@ -294,7 +302,8 @@ static void on_event(void *ctx, struct replay *r, const struct tpt_event *e)
 	struct replay_compare *c = ctx;
 	enum trace_word what;
 
-	(void)r;
+	if (r->call)
+		replay_compare_dirty_event(c, e);
 	if (!c->in_fault)
 		return;
 	if (e->kind == TPT_EVENT_MARK_MMIO) {
@@ -307,6 +316,8 @@ static void on_event(void *ctx, struct replay *r, const struct tpt_event *e)
 	if (what == TRACE_WORD_EMPTY || what == TRACE_WORD_FROZEN ||
 	    c->nr_words == REPLAY_MAX_WORDS)
 		return;
+	if (!c->nr_words)
+		c->old_word = e->old_spte.w;
 	c->words[c->nr_words++] =
 		(struct replay_word){true, e->as_id, e->level, e->gfn, e->new_spte.w};
 }
@@ -321,10 +332,16 @@ static bool is_left_out(const struct replay_fault *f)
 	       !(f->skip == REPLAY_SKIP_NO_FRAME && f->recorded->nr_installs);
 }
 
+static bool is_fast(const struct replay_fault *f)
+{
+	return f->recorded->outcome == TRACE_FAST_FIXED ||
+	       f->recorded->outcome == TRACE_FAST_SPURIOUS;
+}
+
 static void on_fault_end(void *ctx, struct replay *r, const struct replay_fault *f)
 {
 	struct replay_compare *c = ctx;
-	unsigned int differ;
+	bool differ;
 
 	c->in_fault = false;
 	if (is_left_out(f)) {
@@ -332,23 +349,20 @@ static void on_fault_end(void *ctx, struct replay *r, const struct replay_fault 
 		c->skipped_installs[f->skip] += f->recorded->nr_installs;
 		return;
 	}
-	differ = compare_words(c, r, f);
-	compare_outcome(c, r, f, differ > 0);
+	differ = is_fast(f) ? replay_compare_dirty_fast(c, r, f) : compare_words(c, r, f) > 0;
+	compare_outcome(c, r, f, differ);
 	compare_code(c, f);
 	count_sources(c, r, f);
 }
 
-/* Words write-protected in place, huge leaves split, and the fast faults that follow. */
-static bool is_dirty_log(const struct trace *t, uint32_t i)
+static void on_dirty(void *ctx, struct replay *r, const struct dirty_call *call)
 {
-	const struct trace_fault *f;
+	replay_compare_dirty_call(ctx, r, call);
+}
 
-	if (t->attr[i] == TRACE_ATTR_PROTECT || t->attr[i] == TRACE_ATTR_SPLIT)
-		return true;
-	if (t->attr[i] != TRACE_ATTR_FAULT)
-		return false;
-	f = &t->faults[t->fault_of[i]];
-	return f->outcome == TRACE_FAST_FIXED || f->outcome == TRACE_FAST_SPURIOUS;
+static void on_played(void *ctx, struct replay *r, uint32_t event)
+{
+	replay_compare_dirty_played(ctx, r, event);
 }
 
 /* A fault installs on the way to its own address alone: no decision of ours could equal this. */
@@ -370,20 +384,13 @@ static void place_differs(struct replay_compare *c, const struct trace *t, uint3
 		};
 }
 
-/* What of the recording is dirty logging's, and what is nobody's. */
+/* What of the recording is nobody's. */
 static void survey(struct replay_compare *c, const struct trace *t)
 {
 	for (uint32_t i = 0; i < t->nr_events; i++) {
 		const struct trace_event *ev = &t->events[i];
 		bool change = ev->kind == TRACE_SPTE_CHANGED;
 
-		if (is_dirty_log(t, i)) {
-			c->dirty_words += change && t->attr[i] == TRACE_ATTR_PROTECT;
-			c->dirty_splits += change && t->attr[i] == TRACE_ATTR_SPLIT;
-			c->dirty_faults += ev->kind == TRACE_PAGE_FAULT;
-			c->dirty_first = c->dirty_first ? c->dirty_first : ev->line;
-			c->dirty_last = ev->line;
-		}
 		c->unplaced_installs += change && t->attr[i] == TRACE_ATTR_NO_FAULT;
 		if (change && t->attr[i] == TRACE_ATTR_WRONG_ADDRESS)
 			place_differs(c, t, i);
@@ -396,11 +403,14 @@ void replay_compare_attach(struct replay_compare *c, struct replay *r)
 		.fault_begin = on_fault_begin,
 		.event = on_event,
 		.fault_end = on_fault_end,
+		.dirty = on_dirty,
+		.played = on_played,
 		.ctx = c,
 	};
 
 	memset(c, 0, sizeof(*c));
 	survey(c, r->t);
+	replay_compare_dirty_survey(c, r->t);
 	c->installs = r->t->nr_installs + c->unplaced_installs + c->misplaced;
 	c->outcomes = r->t->nr_faults;
 	if (r->slots_inferred)
@@ -410,6 +420,7 @@ void replay_compare_attach(struct replay_compare *c, struct replay *r)
 
 void replay_compare_free(struct replay_compare *c)
 {
+	replay_compare_dirty_end(c);
 	free(c->evidence);
 	c->evidence = NULL;
 	c->nr_evidence = 0;
@@ -417,7 +428,7 @@ void replay_compare_free(struct replay_compare *c)
 
 bool replay_compare_failed(const struct replay_compare *c)
 {
-	return c->different || c->outcomes_different || c->codes_different;
+	return c->different || c->outcomes_different || c->codes_different || c->dirty.failed;
 }
 
 /* ---- findings as text ---- */
@@ -475,6 +486,8 @@ static void print_words(FILE *out, const struct replay_finding *n)
 	print_row(out, "level", a->there, a->level, b->there, b->level);
 	print_row(out, "gfn", a->there, a->gfn, b->there, b->gfn);
 	print_row(out, "word", a->there, a->word, b->there, b->word);
+	if (n->recorded_old || n->our_old)
+		print_row(out, "word before", a->there, n->recorded_old, b->there, n->our_old);
 	print_fields(out, a, b);
 }
 
@@ -487,13 +500,19 @@ void replay_compare_findings(const struct replay_compare *c, FILE *out)
 		[REPLAY_DIFFERENT_PLACE] = "recorded where its fault can't install",
 		[REPLAY_DIFFERENT_OUTCOME] = "another end",
 		[REPLAY_DIFFERENT_CODE] = "another error code",
+		[REPLAY_DIFFERENT_CHANGE] = "dirty log: another change",
+		[REPLAY_DIFFERENT_FAST] = "fast fault: another change",
+		[REPLAY_DIFFERENT_BEHIND] = "another leaf after a call of the dirty log",
 	};
 
 	for (unsigned int i = 0; i < c->nr_findings; i++) {
 		const struct replay_finding *n = &c->findings[i];
 
-		fprintf(out, "  line %u: vCPU %u, gpa %#lx, error code %#lx: %s\n", n->line,
-			n->vcpu, n->gpa, n->error_code, what[n->what]);
+		if (n->what == REPLAY_DIFFERENT_CHANGE || n->what == REPLAY_DIFFERENT_BEHIND)
+			fprintf(out, "  line %u: %s\n", n->line, what[n->what]);
+		else
+			fprintf(out, "  line %u: vCPU %u, gpa %#lx, error code %#lx: %s\n", n->line,
+				n->vcpu, n->gpa, n->error_code, what[n->what]);
 		if (n->what == REPLAY_DIFFERENT_CODE)
 			print_row(out, "error code", true, n->error_code, true, n->our_code);
 		else if (n->what == REPLAY_DIFFERENT_OUTCOME)

@@ -23,10 +23,21 @@ struct removed {
 	uint32_t level, as_id;
 };
 
+/* A memslot that logs. */
+struct logging {
+	const struct slot_def *def;
+	uint32_t as_id;
+	uint64_t *bitmap; /* as it was read last; NULL: not since the last clear */
+};
+
 struct direct {
 	struct replay *r;
+	struct tpt_backing_ops backing;
+	struct logging *logs;
+	size_t nr_logs;
 	struct replay_fault *fault; /* being made, or NULL */
 	bool no_frame;		    /* its lookup found none */
+	bool zapped;		    /* its huge leaf was removed inside the lookup */
 	int failed;		    /* something inside a lookup ended the replay */
 	uint64_t generation[2];	    /* of the memslots, as the library counts it */
 	unsigned int fillers;
@@ -37,6 +48,38 @@ struct direct {
 };
 
 /* ---- what stands behind a page ---- */
+
+/* The host's page size, where the user says it. */
+static void overrule_level(const struct replay *r, const struct tpt_backing_query *q,
+			   struct backing_page *page)
+{
+	if (r->thp == HOST_OFF)
+		page->host_level = TPT_LEVEL_4K;
+	else if (r->thp == HOST_ON && !((page->pfn ^ (q->hva.a >> TPT_PAGE_SHIFT)) & 511))
+		page->host_level = TPT_LEVEL_2M;
+}
+
+/*
+ * Linux before 6.2 removes a huge leaf inside the fault that maps a part of it; today's KVM, and
+ * our library, split it. What that kernel did on its own is delivered as the host's doing, and the
+ * guest tries again.
+ */
+static int zap_huge(struct direct *d, const struct tpt_backing_query *q)
+{
+	const struct trace_fault *f = d->fault->recorded;
+	const struct trace_event *ev;
+	uint64_t start, bytes;
+	int removed;
+
+	if (f->zapped == TRACE_NONE || d->zapped)
+		return 0;
+	ev = &d->r->t->events[f->zapped];
+	bytes = tpt_level_pages(ev->level) << TPT_PAGE_SHIFT;
+	start = q->hva.a - ((q->gfn - ev->change.gfn) << TPT_PAGE_SHIFT);
+	d->zapped = true;
+	removed = d->r->ops->host(d->r, start, start + bytes);
+	return removed < 0 ? removed : 0;
+}
 
 static int lookup(void *ctx, const struct tpt_backing_query *q, struct tpt_backing_page *page)
 {
@@ -51,9 +94,12 @@ static int lookup(void *ctx, const struct tpt_backing_query *q, struct tpt_backi
 		return -EFAULT;
 	}
 	f->asked = true;
+	overrule_level(r, q, &f->page);
 	/* A shared page is copied inside the lookup, and the notifier comes from there. */
 	if (f->page.inner_unmap != TRACE_NONE)
 		d->failed = replay_deliver_host(r, f->page.inner_unmap);
+	if (!d->failed)
+		d->failed = zap_huge(d, q);
 	if (!d->failed)
 		d->failed = replay_add_frames(r, f->page.pfn, f->page.host_level);
 	if (d->failed)
@@ -64,7 +110,28 @@ static int lookup(void *ctx, const struct tpt_backing_query *q, struct tpt_backi
 	return 0;
 }
 
-static const struct tpt_backing_ops backing_ops = {.size = sizeof(backing_ops), .lookup = lookup};
+/* What the host maps a page with, for a log that is switched off. */
+static enum tpt_level mapping_level(void *ctx, tpt_hva hva, tpt_pfn pfn)
+{
+	const struct direct *d = ctx;
+	const struct slot_table *table = replay_table(d->r);
+
+	(void)pfn;
+	for (uint32_t i = 0; table && i < table->nr_slots; i++) {
+		const struct slot_def *def = &table->slots[i];
+		uint64_t at = hva.a - replay_slot_hva(d->r, def);
+		struct backing_page page;
+		unsigned int as_id = def->as_mask & 1 ? 0 : 1;
+
+		if (at >= def->end - def->start)
+			continue;
+		if (backing_lookup(d->r->b, d->r->at, as_id, (def->start + at) >> TPT_PAGE_SHIFT,
+				   false, &page))
+			return TPT_LEVEL_4K;
+		return d->r->thp == HOST_OFF ? TPT_LEVEL_4K : (enum tpt_level)page.host_level;
+	}
+	return TPT_LEVEL_4K;
+}
 
 /* ---- host events ---- */
 
@@ -128,19 +195,39 @@ static int direct_host(struct replay *r, uint64_t start, uint64_t end)
 
 /* ---- the VM ---- */
 
+static uint32_t vm_flags(const struct replay *r)
+{
+	static const uint32_t modes[] = {
+		[DIRTY_MANUAL] = TPT_VM_DIRTY_MANUAL,
+		[DIRTY_MANUAL_INITIALLY_SET] = TPT_VM_DIRTY_MANUAL | TPT_VM_DIRTY_INITIALLY_SET,
+	};
+
+	bool eager = replay_settings(r).eager == HOST_ON;
+
+	return TPT_VM_SLOT_ZAP_ALL | (eager ? TPT_VM_EAGER_PAGE_SPLIT : 0) | modes[r->dirty->mode];
+}
+
+static int set_nx(struct replay *r)
+{
+	bool on = replay_settings(r).nx == HOST_ON;
+	int err = tpt_vm_set_nx_huge_pages(sim_vm(r->sim), on ? TPT_NX_FORCE : TPT_NX_OFF);
+
+	return err ? replay_fail(r, err, "NX huge pages: %s", strerror(-err)) : 0;
+}
+
 static int start(struct replay *r, enum tpt_format format)
 {
 	struct direct *d = calloc(1, sizeof(*d));
 	struct sim_config c = {
 		.vm = {.format = format,
-		       .flags = TPT_VM_SLOT_ZAP_ALL,
+		       .flags = vm_flags(r),
 		       .levels = 4,
 		       .maxphyaddr = 48,
 		       .guest_maxphyaddr = GPA_BITS,
 		       .address_spaces = 2,
 		       .max_leaf_level = TPT_LEVEL_1G,
 		       .max_private_level = TPT_LEVEL_4K,
-		       .backing = &backing_ops,
+		       .backing = d ? &d->backing : NULL,
 		       .backing_ctx = d,
 		       .event = on_event,
 		       .event_ctx = d},
@@ -152,11 +239,16 @@ static int start(struct replay *r, enum tpt_format format)
 	if (!d)
 		return replay_fail(r, -ENOMEM, "no memory");
 	d->r = r;
+	d->backing = (struct tpt_backing_ops){
+		.size = sizeof(d->backing),
+		.lookup = lookup,
+		.mapping_level = r->dirty->recovers ? mapping_level : NULL,
+	};
 	/* KVM's: they start at the address space's number. */
 	d->generation[1] = 1;
 	r->vm = d;
 	err = sim_create(&r->sim, &c, why, sizeof(why));
-	return err ? replay_fail(r, err, "%s", why) : 0;
+	return err ? replay_fail(r, err, "%s", why) : set_nx(r);
 }
 
 static int start_npt(struct replay *r)
@@ -173,8 +265,12 @@ static void direct_free(struct replay *r)
 {
 	struct direct *d = r->vm;
 
-	if (d)
+	for (size_t i = 0; d && i < d->nr_logs; i++)
+		free(d->logs[i].bitmap);
+	if (d) {
+		free(d->logs);
 		free(d->removed);
+	}
 	free(d);
 	r->vm = NULL;
 }
@@ -196,19 +292,142 @@ static int set_region(struct replay *r, const struct tpt_memory_region *region, 
 	return 0;
 }
 
-static int direct_slot(struct replay *r, const struct replay_slot *s)
+static struct tpt_memory_region region_of(struct replay *r, const struct slot_def *def,
+					  uint32_t as_id)
 {
-	const struct slot_def *def = s->def;
-	struct tpt_memory_region region = {
-		.as_id = s->as_id,
+	return (struct tpt_memory_region){
+		.as_id = as_id,
 		.slot = def->id,
 		.flags = def->readonly ? TPT_MEM_READONLY : 0,
 		.gpa = tpt_gpa_make(def->start),
-		.size = s->create ? def->end - def->start : 0,
-		.hva = tpt_hva_make(s->hva),
+		.size = def->end - def->start,
+		.hva = tpt_hva_make(replay_slot_hva(r, def)),
 	};
+}
 
+static struct logging *log_of(struct direct *d, const struct slot_def *def, uint32_t as_id)
+{
+	for (size_t i = 0; i < d->nr_logs; i++)
+		if (d->logs[i].as_id == as_id && slots_same(d->logs[i].def, def))
+			return &d->logs[i];
+	return NULL;
+}
+
+static void forget_log(struct direct *d, struct logging *l)
+{
+	free(l->bitmap);
+	*l = d->logs[--d->nr_logs];
+}
+
+static int direct_slot(struct replay *r, const struct replay_slot *s)
+{
+	struct direct *d = r->vm;
+	const struct slot_def *def = s->def;
+	struct tpt_memory_region region = region_of(r, def, s->as_id);
+	struct logging *l = log_of(d, def, s->as_id);
+
+	if (!s->create)
+		region.size = 0;
+	if (l)
+		forget_log(d, l);
 	return set_region(r, &region, s->create ? "created" : "deleted", def->line);
+}
+
+/* ---- dirty logs ---- */
+
+static int switch_log(struct replay *r, const struct dirty_call *call)
+{
+	struct direct *d = r->vm;
+	struct tpt_memory_region region = region_of(r, call->def, call->as_id);
+	struct logging *l = log_of(d, call->def, call->as_id), *n;
+	bool on = call->kind == DIRTY_LOG_ON;
+
+	if (on == (l != NULL))
+		return 0;
+	if (on) {
+		n = realloc(d->logs, (d->nr_logs + 1) * sizeof(*n));
+		if (!n)
+			return replay_fail(r, -ENOMEM, "no memory");
+		d->logs = n;
+		n[d->nr_logs++] = (struct logging){call->def, call->as_id, NULL};
+		region.flags |= TPT_MEM_LOG_DIRTY;
+	} else {
+		forget_log(d, l);
+	}
+	return set_region(r, &region, on ? "logged" : "logged no more", call->def->line);
+}
+
+static size_t log_words(const struct slot_def *def)
+{
+	return tpt_dirty_words((def->end - def->start) >> TPT_PAGE_SHIFT);
+}
+
+static int read_log(struct replay *r, const struct dirty_call *call, struct logging *l)
+{
+	int err;
+
+	if (!l->bitmap)
+		l->bitmap = calloc(log_words(call->def) + 1, sizeof(*l->bitmap));
+	if (!l->bitmap)
+		return replay_fail(r, -ENOMEM, "no memory");
+	err = tpt_vm_get_dirty_log(sim_vm(r->sim), call->as_id, call->def->id, l->bitmap);
+	return err ? replay_fail(r, err, "slot %u: reading its dirty log: %s", call->def->id,
+				 strerror(-err))
+		   : 0;
+}
+
+/* What was read is cleared once: each range of it takes its own words. */
+static int clear_log(struct replay *r, const struct dirty_call *call, struct logging *l)
+{
+	int err = l->bitmap ? 0 : read_log(r, call, l);
+
+	if (err)
+		return err;
+	err = tpt_vm_clear_dirty_log(sim_vm(r->sim), call->as_id, call->def->id, call->first,
+				     call->npages, l->bitmap + call->first / 64);
+	if (!call->more) {
+		free(l->bitmap);
+		l->bitmap = NULL;
+	}
+	return err ? replay_fail(r, err, "slot %u: clearing pages %#lx + %#lx of its log: %s",
+				 call->def->id, call->first, call->npages, strerror(-err))
+		   : 0;
+}
+
+/* Tables of small leaves that went when a log ended: what they mapped. */
+static int zap_table(struct replay *r, const struct dirty_call *call)
+{
+	uint64_t start = call->first << TPT_PAGE_SHIFT;
+	uint64_t end = (call->first + call->npages) << TPT_PAGE_SHIFT;
+	uint64_t hva = replay_slot_hva(r, call->def);
+	int removed;
+
+	start = start > call->def->start ? start - call->def->start : 0;
+	end = (end < call->def->end ? end : call->def->end) - call->def->start;
+	removed = r->ops->host(r, hva + start, hva + end);
+	return removed < 0 ? replay_fail(r, removed, "table at gfn %#lx: %s", call->first,
+					 strerror(-removed))
+			   : 0;
+}
+
+static int direct_dirty(struct replay *r, const struct dirty_call *call)
+{
+	struct direct *d = r->vm;
+	struct logging *l = log_of(d, call->def, call->as_id);
+
+	switch (call->kind) {
+	case DIRTY_LOG_ON:
+	case DIRTY_LOG_OFF:
+		return switch_log(r, call);
+	case DIRTY_ZAP:
+		return zap_table(r, call);
+	case DIRTY_READ:
+	case DIRTY_GET:
+		return l ? read_log(r, call, l) : 0;
+	case DIRTY_CLEAR:
+		return l ? clear_log(r, call, l) : 0;
+	}
+	return 0;
 }
 
 /*
@@ -299,11 +518,6 @@ static void classify(struct direct *d, struct replay_fault *f)
 		f->result = (enum replay_result)results[s->ret];
 	if (f->result == REPLAY_ERROR && d->no_frame)
 		f->skip = REPLAY_SKIP_NO_FRAME;
-	/* The library has no dirty log to write-protect for, so the processor meets no
-	 * write-protected word. */
-	if (f->result == REPLAY_HIT && (f->recorded->outcome == TRACE_FAST_FIXED ||
-					f->recorded->outcome == TRACE_FAST_SPURIOUS))
-		f->skip = REPLAY_SKIP_DIRTY_LOG;
 }
 
 /* Is there an access to make? */
@@ -333,6 +547,16 @@ static int run_again(struct replay *r, const struct replay_fault *f)
 	return 0;
 }
 
+/* What the recorded kernel did within one fault takes two here; the code is the first one's. */
+static int try_again(struct replay *r, struct replay_fault *f)
+{
+	uint64_t code = f->step.hw.error;
+	int err = sim_step(r->sim, f->vcpu, f->event->fault.gpa, f->kind, &f->step);
+
+	f->step.hw.error = code;
+	return err;
+}
+
 static int direct_fault(struct replay *r, struct replay_fault *f)
 {
 	struct direct *d = r->vm;
@@ -348,7 +572,10 @@ static int direct_fault(struct replay *r, struct replay_fault *f)
 	}
 	d->fault = f;
 	d->no_frame = false;
+	d->zapped = false;
 	err = sim_step(r->sim, f->vcpu, f->event->fault.gpa, f->kind, &f->step);
+	if (!err && !d->failed && d->zapped)
+		err = try_again(r, f);
 	if (d->failed)
 		return d->failed;
 	if (err)
@@ -369,6 +596,7 @@ const struct replay_vm_ops replay_npt_ops = {
 	.slot = direct_slot,
 	.slots_done = direct_slots_done,
 	.zap_all = direct_zap_all,
+	.dirty = direct_dirty,
 	.fault = direct_fault,
 	.host = direct_host,
 	.free = direct_free,
@@ -381,6 +609,7 @@ const struct replay_vm_ops replay_ept_ops = {
 	.slot = direct_slot,
 	.slots_done = direct_slots_done,
 	.zap_all = direct_zap_all,
+	.dirty = direct_dirty,
 	.fault = direct_fault,
 	.host = direct_host,
 	.free = direct_free,

@@ -22,6 +22,7 @@ struct replay_driver {
 	/* Slots. */
 	uint32_t zaps;	  /* zap-alls passed */
 	uint32_t table;	  /* index of the table in force; TRACE_NONE: none yet */
+	uint32_t calls;	  /* of the dirty plan, made */
 	uint32_t deleted; /* deletions done on the way to the next table */
 };
 
@@ -70,6 +71,23 @@ struct replay_moment replay_now(const struct replay *r)
 	return (struct replay_moment){t->events[i].line, t->events[i].time_us};
 }
 
+static enum host_setting decide(enum host_setting said, enum host_setting shown,
+				enum host_setting otherwise, const char **source)
+{
+	*source = said != HOST_UNKNOWN ? "said" : shown != HOST_UNKNOWN ? "trace" : "default";
+	return said != HOST_UNKNOWN ? said : shown != HOST_UNKNOWN ? shown : otherwise;
+}
+
+struct replay_settings replay_settings(const struct replay *r)
+{
+	struct replay_settings s;
+
+	s.eager = decide(r->eager, r->dirty->eager, HOST_ON, &s.eager_source);
+	s.nx = decide(r->nx, r->dirty->nx, HOST_OFF, &s.nx_source);
+	s.thp = decide(r->thp, r->dirty->huge, HOST_OFF, &s.thp_source);
+	return s;
+}
+
 const struct slot_table *replay_table(const struct replay *r)
 {
 	return r->driver->table == TRACE_NONE ? NULL : &r->h->tables[r->driver->table];
@@ -115,7 +133,8 @@ int replay_add_frames(struct replay *r, uint64_t pfn, unsigned int level)
 /*
  * When is a fault made? At the moment its first word was recorded: another vCPU's fault may stand
  * between its own line and that, and linked tables first. A fault whose backing was copied: when
- * the copy's notifier came. One with no answer at all ends before its task's next fault.
+ * the copy's notifier came. One that
+ * the fast path answered: when it did. One with no answer at all ends before its task's next fault.
  */
 static uint32_t moment_of(const struct trace *t, const struct trace_fault *f, uint32_t next)
 {
@@ -123,6 +142,8 @@ static uint32_t moment_of(const struct trace *t, const struct trace_fault *f, ui
 		return t->installs[f->first];
 	if (f->inner_unmap != TRACE_NONE)
 		return f->inner_unmap;
+	if (f->outcome == TRACE_FAST_FIXED || f->outcome == TRACE_FAST_SPURIOUS)
+		return f->fast;
 	if (f->outcome == TRACE_UNCHANGED)
 		return next;
 	return f->event;
@@ -421,16 +442,32 @@ int replay_deliver_host(struct replay *r, uint32_t i)
 	return 0;
 }
 
-static int play(struct replay *r, uint32_t i)
+/* The calls of the dirty-log API that come before event @i. */
+static int make_calls(struct replay *r, uint32_t i)
 {
 	struct replay_driver *d = r->driver;
-	int err = r->ops->tick ? r->ops->tick(r) : 0;
+	int err = 0;
 
-	r->at = i;
-	for (uint32_t n = d->due[i]; !err && n; n = d->next[n - 1])
-		err = make_fault(r, n - 1);
-	if (err || i == r->t->nr_events)
-		return err;
+	for (; !err && r->dirty && d->calls < r->dirty->nr_calls; d->calls++) {
+		const struct dirty_call *call = &r->dirty->calls[d->calls];
+
+		if (call->at != i)
+			break;
+		if (!r->ops->dirty) {
+			r->counts.dirty_calls_skipped++;
+			continue;
+		}
+		TELL(r, dirty, call);
+		r->call = call;
+		err = r->ops->dirty(r, call);
+		r->call = NULL;
+		r->counts.dirty_calls[call->kind]++;
+	}
+	return err;
+}
+
+static int play_event(struct replay *r, uint32_t i)
+{
 	switch (r->t->attr[i]) {
 	case TRACE_ATTR_ZAP_ALL:
 		return zap_all(r);
@@ -444,6 +481,24 @@ static int play(struct replay *r, uint32_t i)
 	default:
 		return 0;
 	}
+}
+
+static int play(struct replay *r, uint32_t i)
+{
+	struct replay_driver *d = r->driver;
+	int err = r->ops->tick ? r->ops->tick(r) : 0;
+
+	r->at = i;
+	if (!err)
+		err = make_calls(r, i);
+	for (uint32_t n = d->due[i]; !err && n; n = d->next[n - 1])
+		err = make_fault(r, n - 1);
+	if (err || i == r->t->nr_events)
+		return err;
+	err = play_event(r, i);
+	if (!err)
+		TELL(r, played, i);
+	return err;
 }
 
 static int play_all(struct replay *r)
@@ -506,7 +561,12 @@ static void take_stock(struct replay *r)
 
 int replay_run(struct replay *r)
 {
-	int err = make_driver(r);
+	static const struct dirty_plan none = {.mode = DIRTY_NONE};
+	int err;
+
+	if (!r->dirty)
+		r->dirty = &none;
+	err = make_driver(r);
 
 	if (!err)
 		err = r->ops->start(r);

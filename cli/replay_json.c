@@ -54,6 +54,32 @@ static void json_history(const struct slot_history *h, FILE *out)
 	free(written);
 }
 
+static void json_settings(const struct replay *r, FILE *out)
+{
+	static const char *const calls[] = {
+		[DIRTY_LOG_ON] = "log_on",     [DIRTY_LOG_OFF] = "log_off",
+		[DIRTY_READ] = "read",	       [DIRTY_GET] = "get",
+		[DIRTY_CLEAR] = "clear_range", [DIRTY_ZAP] = "tables_taken",
+	};
+	const struct replay_settings s = replay_settings(r);
+
+	open_object(out, "settings");
+	flag(out, "eager_page_split", s.eager == HOST_ON, ", ");
+	text(out, "eager_page_split_from", s.eager_source);
+	flag(out, "nx_huge_pages", s.nx == HOST_ON, ", ");
+	text(out, "nx_huge_pages_from", s.nx_source);
+	flag(out, "thp", s.thp == HOST_ON, ", ");
+	text(out, "thp_from", s.thp_source);
+	text(out, "dirty_log", dirty_mode_name(r->dirty->mode));
+	flag(out, "dirty_log_shown", r->dirty->mode_shown, "}");
+	close_object(out);
+	open_object(out, "dirty_calls");
+	for (int k = 0; k <= DIRTY_ZAP; k++)
+		member(out, calls[k], r->counts.dirty_calls[k]);
+	last(out, "passed_over", r->counts.dirty_calls_skipped);
+	close_object(out);
+}
+
 static void json_input(const struct replay_summary *s, FILE *out)
 {
 	const struct replay *r = s->r;
@@ -85,6 +111,7 @@ static void json_input(const struct replay_summary *s, FILE *out)
 	member(out, "removed", c->host_removed);
 	last(out, "removed_recorded", c->host_removed_recorded);
 	close_object(out);
+	json_settings(r, out);
 }
 
 static void json_faults(const struct replay *r, FILE *out)
@@ -182,6 +209,15 @@ static void json_sources(const struct replay_compare *c, FILE *out)
 	member(out, "permissions_from_compared_entry", c->access_from_own);
 }
 
+static void json_tally(const struct replay_tally *t, const char *name, FILE *out)
+{
+	fprintf(out, "\"%s\": {", name);
+	member(out, "recorded", t->recorded);
+	member(out, "compared", t->compared);
+	last(out, "different", t->different);
+	fprintf(out, ", ");
+}
+
 static void json_compare(const struct replay_compare *c, FILE *out)
 {
 	open_object(out, "compare");
@@ -209,11 +245,13 @@ static void json_compare(const struct replay_compare *c, FILE *out)
 		member(out, replay_skip_key((enum replay_skip)k), c->skipped_installs[k]);
 	last(out, "no_fault", c->unplaced_installs);
 	fprintf(out, ", \"dirty_log\": {");
-	member(out, "first_line", c->dirty_first);
-	member(out, "last_line", c->dirty_last);
-	member(out, "words", c->dirty_words);
-	member(out, "splits", c->dirty_splits);
-	last(out, "fast_faults", c->dirty_faults);
+	member(out, "first_line", c->dirty.first_line);
+	member(out, "last_line", c->dirty.last_line);
+	json_tally(&c->dirty.words, "words", out);
+	json_tally(&c->dirty.splits, "splits", out);
+	json_tally(&c->dirty.fast, "fast_faults", out);
+	json_tally(&c->dirty.behind, "left_behind", out);
+	last(out, "only_here", c->dirty.extra);
 	fprintf(out, "}");
 	close_object(out);
 }

@@ -24,7 +24,6 @@ static const struct {
 	const char *key, *text;
 } skips[REPLAY_SKIPS] = {
 	[REPLAY_SKIP_NONE] = {"none", "none"},
-	[REPLAY_SKIP_DIRTY_LOG] = {"dirty_log", "dirty logging: waits for the TDP issue"},
 	[REPLAY_SKIP_NO_FRAME] = {"no_frame", "the trace tells no frame for the page"},
 	[REPLAY_SKIP_BAD_GPA] = {"bad_gpa", "the address is wider than the guest's"},
 	[REPLAY_SKIP_BAD_AS] = {"bad_as", "no such address space"},

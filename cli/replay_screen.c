@@ -65,6 +65,44 @@ static const char *list_text(const struct list *l)
 
 /* ---- input ---- */
 
+static void print_setting(const char *name, enum host_setting setting, const char *source,
+			  FILE *out)
+{
+	fprintf(out, "%s %s (%s)", name, setting == HOST_ON ? "on" : "off", source);
+}
+
+/* The recording host, as the VM here was made for it. */
+static void print_settings(const struct replay *r, FILE *out)
+{
+	const struct replay_settings s = replay_settings(r);
+
+	fprintf(out, "%-*s ", NAME_WIDTH, "");
+	print_setting("eager page split", s.eager, s.eager_source, out);
+	print_setting(", NX huge pages", s.nx, s.nx_source, out);
+	print_setting(", huge host pages", s.thp, s.thp_source, out);
+	fputc('\n', out);
+}
+
+static void print_dirty(const struct replay *r, FILE *out)
+{
+	const uint64_t *n = r->counts.dirty_calls;
+
+	if (r->dirty->mode == DIRTY_NONE)
+		return;
+	replay_line(out, "dirty logs", "%s (%s)", dirty_mode_name(r->dirty->mode),
+		    r->dirty->mode_shown ? "the trace shows it"
+					 : "a manual log cleared as a whole would look the same");
+	if (r->counts.dirty_calls_skipped)
+		replay_line(out, "", "%s calls passed over: this kind of VM has none",
+			    NUM(r->counts.dirty_calls_skipped));
+	else
+		replay_line(out, "",
+			    "%s slots logged, %s no more; %s logs read, %s read and cleared, %s "
+			    "ranges cleared; %s tables taken away",
+			    NUM(n[DIRTY_LOG_ON]), NUM(n[DIRTY_LOG_OFF]), NUM(n[DIRTY_READ]),
+			    NUM(n[DIRTY_GET]), NUM(n[DIRTY_CLEAR]), NUM(n[DIRTY_ZAP]));
+}
+
 static void print_input(const struct replay_summary *s, FILE *out)
 {
 	const struct replay *r = s->r;
@@ -94,6 +132,8 @@ static void print_input(const struct replay_summary *s, FILE *out)
 	replay_line(out, "host",
 		    "%s notifier ranges delivered; they removed %s entries (recorded: %s)",
 		    NUM(c->host_events), NUM(c->host_removed), NUM(c->host_removed_recorded));
+	print_settings(r, out);
+	print_dirty(r, out);
 }
 
 /* ---- faults ---- */
@@ -245,12 +285,24 @@ static void print_left_out(const struct replay_compare *c, FILE *out)
 	if (c->unplaced_installs)
 		replay_line(out, "", "%s installs that belong to no recorded fault",
 			    NUM(c->unplaced_installs));
-	if (c->dirty_first)
-		replay_line(out, "  dirty log",
-			    "waits for the TDP issue: lines %u-%u, %s words write-protected or "
-			    "cleaned, %s splits, %s fast faults",
-			    c->dirty_first, c->dirty_last, NUM(c->dirty_words),
-			    NUM(c->dirty_splits), NUM(c->dirty_faults));
+}
+
+static void print_tally(const char *name, const struct replay_tally *t, FILE *out)
+{
+	replay_line(out, name, "%s recorded, %s compared, %s different", NUM(t->recorded),
+		    NUM(t->compared), NUM(t->different));
+}
+
+static void print_dirty_compare(const struct replay_compare *c, FILE *out)
+{
+	const struct replay_compare_dirty *d = &c->dirty;
+
+	if (d->first_line)
+		replay_line(out, "  dirty log", "lines %u-%u", d->first_line, d->last_line);
+	print_tally("  protected", &d->words, out);
+	print_tally("  splits", &d->splits, out);
+	print_tally("  fast faults", &d->fast, out);
+	print_tally("  left behind", &d->behind, out);
 }
 
 static void print_compare(const struct replay_summary *s, FILE *out)
@@ -264,6 +316,7 @@ static void print_compare(const struct replay_summary *s, FILE *out)
 		    NUM(c->leaves), NUM(c->tables), NUM(c->mmio));
 	print_sources(s, out);
 	print_left_out(c, out);
+	print_dirty_compare(c, out);
 	replay_line(out, "  outcomes", "%s recorded, %s compared, %s different", NUM(c->outcomes),
 		    NUM(c->outcomes_compared), NUM(c->outcomes_different));
 	replay_line(out, "  codes", "%s error codes compared, %s different", NUM(c->codes_compared),

@@ -155,6 +155,8 @@ struct trace_fault {
 	uint32_t requested;   /* kvm_mmu_spte_requested, or TRACE_NONE */
 	uint32_t inner_unmap; /* kvm_unmap_hva_range to deliver inside the backing lookup, or
 				 TRACE_NONE */
+	uint32_t zapped;      /* removal of a huge leaf that the fault maps a part of (before Linux
+				 6.2), or TRACE_NONE */
 	uint16_t nr_installs;
 	uint16_t nr_mmio;
 	uint8_t as_id;
@@ -175,10 +177,12 @@ enum trace_attr {
 	TRACE_ATTR_HOST_ZAP,	 /* a word removed by notifier event `owner` */
 	TRACE_ATTR_FREEZE,	 /* an empty word frozen or emptied while a table is taken down */
 	TRACE_ATTR_PROTECT,	 /* a present word changed in place: dirty logging */
-	TRACE_ATTR_SPLIT,    /* kvm_mmu_split_huge_page, its new page, and the word that links it */
-	TRACE_ATTR_ROOT,     /* a root page got before any fault is under way */
-	TRACE_ATTR_EXIT_ZAP, /* a word removed with no cause recorded: the VM's end */
-	TRACE_ATTR_NO_FAULT, /* could not be placed: an install by a task that had no fault */
+	TRACE_ATTR_SPLIT, /* kvm_mmu_split_huge_page, its new page, and the word that links it */
+	TRACE_ATTR_FAULT_ZAP,	  /* a huge leaf removed by fault `owner`, to map a part of it */
+	TRACE_ATTR_RECOVER,	  /* a table made one huge leaf again, in place */
+	TRACE_ATTR_ROOT,	  /* a root page got before any fault is under way */
+	TRACE_ATTR_EXIT_ZAP,	  /* a word removed with no cause recorded: the VM's end */
+	TRACE_ATTR_NO_FAULT,	  /* could not be placed: an install by a task that had no fault */
 	TRACE_ATTR_WRONG_ADDRESS, /* could not be placed: does not cover its task's fault address */
 	TRACE_ATTR_ODD_WORD,	  /* could not be placed: a pair of words no rule explains */
 	TRACE_ATTRS,
@@ -246,7 +250,8 @@ int trace_read(struct trace *t, const char *path, trace_progress_fn progress, vo
 /*
  * Attaches every event to what caused it. Call once, after trace_read(). 0 or -ENOMEM. The rules:
  *
- * - A fault's installs are its task's changes of an empty word, up to that task's next fault.
+ * - A fault's installs are its task's changes of an empty word, up to that task's next fault; and
+ *   what its slow path makes of a leaf at its address: a table in its place, or write access.
  * - Words a task removes belong to the last zap-all or notifier event of that task.
  * - A notifier range that holds the words removed right after it by the same task hit the guest; it
  * came from inside the fault's backing lookup if the fault had installed nothing yet and the

@@ -7,6 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* W of a present word, in every format that is traced. */
+#define WORD_WRITE (1ull << 1)
+
 /* What a task was last seen to begin; words it removes belong to it. */
 enum cause { CAUSE_NONE, CAUSE_FAULT, CAUSE_ZAP_ALL, CAUSE_HOST };
 
@@ -74,6 +77,7 @@ static void begin_fault(struct grouping *g, struct task *k, uint32_t i)
 				  .fast = TRACE_NONE,
 				  .requested = TRACE_NONE,
 				  .inner_unmap = TRACE_NONE,
+				  .zapped = TRACE_NONE,
 				  .as_source = TRACE_AS_DEFAULT};
 	t->fault_of[i] = t->nr_faults;
 	k->fault = t->nr_faults++;
@@ -150,8 +154,25 @@ static bool host_removes(const struct grouping *g, const struct task *k, uint32_
 	       (ev->change.gfn >= k->first_gfn && ev->change.gfn - k->first_gfn < pages + size);
 }
 
+/* Linux before 6.2 removes a huge leaf of which a fault maps a part, and links a table after. */
+static bool fault_removes(struct grouping *g, const struct task *k, uint32_t i)
+{
+	const struct trace_event *ev = &g->t->events[i];
+	const struct trace_fault *f = fault_of(g, k);
+
+	return k->cause == CAUSE_FAULT && f && !f->nr_installs && !f->nr_mmio &&
+	       ev->kind == TRACE_SPTE_CHANGED && ev->level > 1 &&
+	       trace_word_class(ev->change.old_word, ev->level) == TRACE_WORD_LEAF &&
+	       covers(ev->change.gfn, ev->level, g->t->events[f->event].fault.gpa);
+}
+
 static void group_removal(struct grouping *g, struct task *k, uint32_t i)
 {
+	if (fault_removes(g, k, i)) {
+		fault_of(g, k)->zapped = i;
+		place(g, i, TRACE_ATTR_FAULT_ZAP, fault_of(g, k)->event);
+		return;
+	}
 	if (k->cause == CAUSE_HOST && !host_removes(g, k, i))
 		k->cause = CAUSE_NONE;
 	if (k->cause == CAUSE_HOST && k->first_gfn == UINT64_MAX)
@@ -164,6 +185,31 @@ static void group_removal(struct grouping *g, struct task *k, uint32_t i)
 	} else {
 		place(g, i, TRACE_ATTR_EXIT_ZAP, TRACE_NONE);
 	}
+}
+
+/* Is event @i, which makes a huge leaf a table, told of by kvm_mmu_split_huge_page? Then it is a
+ * dirty log's, and no fault's. */
+static bool is_told(const struct trace *t, uint32_t i)
+{
+	for (uint32_t n = i + 1; n < t->nr_events; n++)
+		if (t->events[n].pid == t->events[i].pid)
+			return t->events[n].kind == TRACE_SPLIT_HUGE;
+	return false;
+}
+
+/* Does a fault's slow path change a leaf in place? It gives write access, and never takes it. */
+static bool fault_changes(struct grouping *g, const struct task *k, uint32_t i, enum trace_word is)
+{
+	const struct trace_event *ev = &g->t->events[i];
+	const struct trace_fault *f = fault_of(g, k);
+
+	if (k->cause != CAUSE_FAULT || !f || f->leaf != TRACE_NONE ||
+	    (f->fast != TRACE_NONE && g->t->events[f->fast].fast.fixed) ||
+	    !covers(ev->change.gfn, ev->level, g->t->events[f->event].fault.gpa))
+		return false;
+	if (is == TRACE_WORD_TABLE)
+		return !is_told(g->t, i);
+	return ev->change.new_word & ~ev->change.old_word & WORD_WRITE;
 }
 
 static void group_change(struct grouping *g, struct task *k, uint32_t i)
@@ -179,6 +225,10 @@ static void group_change(struct grouping *g, struct task *k, uint32_t i)
 		place(g, i, gone ? TRACE_ATTR_FREEZE : TRACE_ATTR_ODD_WORD, TRACE_NONE);
 	} else if (gone) {
 		group_removal(g, k, i);
+	} else if (was == TRACE_WORD_LEAF && fault_changes(g, k, i, is)) {
+		group_install(g, k, i);
+	} else if (was == TRACE_WORD_TABLE && is == TRACE_WORD_LEAF) {
+		place(g, i, TRACE_ATTR_RECOVER, TRACE_NONE);
 	} else if (was == TRACE_WORD_LEAF && is == TRACE_WORD_TABLE) {
 		place(g, i, TRACE_ATTR_SPLIT, TRACE_NONE);
 		claim_page(g, k, TRACE_ATTR_SPLIT, TRACE_NONE);
@@ -445,6 +495,8 @@ const char *trace_attr_name(enum trace_attr attr)
 		[TRACE_ATTR_FREEZE] = "empty words frozen",
 		[TRACE_ATTR_PROTECT] = "words write-protected or cleaned",
 		[TRACE_ATTR_SPLIT] = "splits",
+		[TRACE_ATTR_FAULT_ZAP] = "huge leaves removed by a fault that maps a part",
+		[TRACE_ATTR_RECOVER] = "tables made huge leaves again",
 		[TRACE_ATTR_ROOT] = "roots",
 		[TRACE_ATTR_EXIT_ZAP] = "removed without a recorded cause (the VM's end)",
 		[TRACE_ATTR_NO_FAULT] = "not placed: the task had no fault",

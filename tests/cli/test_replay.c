@@ -175,23 +175,30 @@ static size_t find_number(const char *text, const char *mark, const char *key, s
 	return (size_t)(at - text);
 }
 
-/* Flips each bit of @bits in turn in the word installed by the line of @mark. */
-static void flip_bits(const char *path, const char *slots, const char *mark, uint64_t bits)
+/* Flips each bit of @bits in turn in the hexadecimal number after @key in the line of @mark. */
+static void flip_number(const char *path, const char *slots, const char *mark, const char *key,
+			uint64_t bits)
 {
 	size_t text_len, len, at;
 	char *text = read_text(path, &text_len), with[32];
 	uint64_t word;
 
-	at = find_number(text, mark, "new_spte ", &len);
+	at = find_number(text, mark, key, &len);
 	word = strtoull(text + at, NULL, 16);
 	for (unsigned int bit = 0; bit < 64; bit++) {
 		if (!(bits >> bit & 1))
 			continue;
 		snprintf(with, sizeof(with), "%lx", word ^ (uint64_t)1 << bit);
 		if (replay_changed(text, at, len, with, slots) != CLI_DIFFERENT || !different())
-			fail_msg("%s: bit %u flipped, and: %s", mark, bit, last_line());
+			fail_msg("%s%s: bit %u flipped, and: %s", mark, key, bit, last_line());
 	}
 	free(text);
+}
+
+/* The same in the word installed by the line. */
+static void flip_bits(const char *path, const char *slots, const char *mark, uint64_t bits)
+{
+	flip_number(path, slots, mark, "new_spte ", bits);
 }
 
 /* ---- nothing differs ---- */
@@ -246,15 +253,26 @@ static void rsvd_without_p_is_lenient_and_said(void **state)
 	assert_has(out, "1,693 error codes compared, 0 different");
 }
 
-static void dirty_logging_is_left_out_by_line(void **state)
+static void dirty_logging_is_compared_entry_by_entry(void **state)
 {
 	(void)state;
 	assert_int_equal(replay(SMALL " --compare --slots " SMALL_SLOTS), CLI_OK);
-	assert_has(out, "lines 460-869, 129 words write-protected or cleaned, 0 splits, 60 fast");
-	assert_has(out, "60 faults, 0 installs: dirty logging");
+	assert_has(out, "dirty log lines 460-869");
+	assert_has(out, "protected 129 recorded, 129 compared, 0 different");
+	assert_has(out, "fast faults 60 recorded, 60 compared, 0 different");
+	/* 65 leaves when the log went on; 65 after it was read: 4 were punched out and came again.
+	 */
+	assert_has(out, "left behind 130 recorded, 130 compared, 0 different");
+	assert_has(out, "left out  0 faults and 0 installs");
+	assert_has(out, "dirty logs  automatic");
 	assert_int_equal(replay(PRECOPY " --compare --slots " LINUX_SLOTS), CLI_OK);
-	assert_has(out, "lines 14328-51456, 36,136 words");
-	assert_has(out, "69 splits, 332 fast");
+	assert_has(out, "dirty log lines 14328-51456");
+	assert_has(out, "protected 36,136 recorded, 36,136 compared, 0 different");
+	assert_has(out, "splits    69 recorded, 69 compared, 0 different");
+	assert_has(out, "fast faults 332 recorded, 332 compared, 0 different");
+	assert_has(out, "left out  0 faults and 0 installs");
+	assert_has(out, "dirty logs  manual and initially set: cleared by range (the trace shows");
+	assert_has(out, "eager page split on (trace), NX huge pages off (trace)");
 }
 
 static void host_events_remove_what_they_removed(void **state)
@@ -332,6 +350,58 @@ static void every_bit_of_a_word_counts(void **state)
 	/* Of a table, all but where it lies. */
 	flip_bits(SMALL, SMALL_SLOTS, "gfn 10000 level 2 old_spte 0 ", ~PFN_BITS);
 	flip_bits(BOOT, LINUX_SLOTS, "gfn fe00 level 2 old_spte 0 new_spte 2000ee7", UINT64_MAX);
+}
+
+static void every_bit_of_a_dirty_logs_word_counts(void **state)
+{
+	static const char protected[] = "gfn 210 level 1 old_spte 3fdcfe67 new_spte 3fdcfe65";
+	static const char split[] = "gfn 1000 level 2 old_spte 7ec00ee7 new_spte";
+	static const char fast[] = "fast_page_fault: vcpu 0 gva 200000 ";
+
+	(void)state;
+	flip_number(SMALL, SMALL_SLOTS, protected, "new_spte ", UINT64_MAX);
+	flip_number(SMALL, SMALL_SLOTS, protected, "old_spte ", UINT64_MAX);
+	flip_number(SMALL, SMALL_SLOTS, fast, " new ", UINT64_MAX);
+	flip_number(SMALL, SMALL_SLOTS, fast, " old 0x", UINT64_MAX);
+	/* Of the flags of a table that stands for a huge leaf, all; and of that leaf, the most
+	 * telling: each takes a replay of the whole trace. */
+	flip_number(PRECOPY, LINUX_SLOTS, split, "new_spte ", 0x8000000000000fffull);
+	flip_number(PRECOPY, LINUX_SLOTS, split, "old_spte ", 0x8000000000200ee7ull);
+}
+
+static void a_missing_or_strange_change_counts(void **state)
+{
+	static const struct {
+		const char *path, *slots, *mark, *key, *with;
+	} rows[] = {
+		{PRECOPY, LINUX_SLOTS, "gfn 1000 level 2 old_spte 7ec00ee7", "level ", "3"},
+		{PRECOPY, LINUX_SLOTS, "split_huge_page: gfn 1000 spte", "spte ", "7ec00ee5"},
+		{PRECOPY, LINUX_SLOTS, "split_huge_page: gfn 1000 spte", "errno ", "-12"},
+		{PRECOPY, LINUX_SLOTS, "gfn 1a04 level 1 old_spte 7e604e67", "gfn ", "1a05"},
+		{SMALL, SMALL_SLOTS, "gfn 210 level 1 old_spte 3fdcfe67", "gfn ", "211"},
+		{SMALL, SMALL_SLOTS, "fast_page_fault: vcpu 0 gva 200000 ", "fixed ", "0"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		size_t text_len, len, at, line;
+		char *text = read_text(rows[i].path, &text_len);
+
+		at = find_number(text, rows[i].mark, rows[i].key, &len);
+		if (replay_changed(text, at, len, rows[i].with, rows[i].slots) != CLI_DIFFERENT ||
+		    !different())
+			fail_msg("%s %s%s: %s", rows[i].mark, rows[i].key, rows[i].with,
+				 last_line());
+		/* Without its line altogether. */
+		for (line = at; line && text[line - 1] != '\n'; line--)
+			;
+		len = strcspn(text + line, "\n") + 1;
+		if (!strstr(rows[i].mark, "split_huge_page") &&
+		    (replay_changed(text, line, len, "", rows[i].slots) != CLI_DIFFERENT ||
+		     !different()))
+			fail_msg("%s left out: %s", rows[i].mark, last_line());
+		free(text);
+	}
 }
 
 static void a_table_may_lie_anywhere(void **state)
@@ -578,7 +648,9 @@ int main(void)
 		cmocka_unit_test(nothing_differs_with_inferred_slots),
 		cmocka_unit_test(what_was_inferred_from_the_compared_is_told_apart),
 		cmocka_unit_test(rsvd_without_p_is_lenient_and_said),
-		cmocka_unit_test(dirty_logging_is_left_out_by_line),
+		cmocka_unit_test(dirty_logging_is_compared_entry_by_entry),
+		cmocka_unit_test(every_bit_of_a_dirty_logs_word_counts),
+		cmocka_unit_test(a_missing_or_strange_change_counts),
 		cmocka_unit_test(host_events_remove_what_they_removed),
 		cmocka_unit_test(a_host_event_that_hits_nothing_owes_no_flush),
 		cmocka_unit_test(an_impossible_generation_is_not_chased),
