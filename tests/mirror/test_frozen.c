@@ -20,7 +20,9 @@ static void assert_nothing_mapped(struct host *h)
 	assert_int_equal(h->ext.leaves, 0);
 }
 
-static void busy_is_a_retry_and_the_next_try_goes_on(void **state)
+/* A3: an entry that is refused is the old one again, and waiters get on (B10: it is read afresh).
+ */
+static void A3_busy_is_a_retry_and_the_next_try_goes_on(void **state)
 {
 	struct host *h = td();
 
@@ -51,7 +53,8 @@ static void busy_is_a_retry_and_the_next_try_goes_on(void **state)
 	host_destroy(h);
 }
 
-static void an_error_for_good_is_the_faults_and_changes_nothing(void **state)
+/* A3: final state old or new, never present here and absent outside. */
+static void A3_an_error_for_good_is_the_faults_and_changes_nothing(void **state)
 {
 	static const int errors[] = {-EINVAL, -EIO, -EPERM, -4095};
 
@@ -158,7 +161,8 @@ static void fault_in_the_middle(void *ctx, enum tpt_external_call call, tpt_gfn 
 	assert_int_equal(f.tables_linked, 0);
 }
 
-static void a_fault_on_a_frozen_entry_retries_and_calls_nobody(void **state)
+/* A3: F6: FROZEN is RETRY, without a call. */
+static void A3_a_fault_on_a_frozen_entry_retries_and_calls_nobody(void **state)
 {
 	static const int answers[] = {0, -EBUSY, -EIO};
 
@@ -241,11 +245,11 @@ static void one_vms_table_of_functions_must_be_whole(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(busy_is_a_retry_and_the_next_try_goes_on),
-		cmocka_unit_test(an_error_for_good_is_the_faults_and_changes_nothing),
+		cmocka_unit_test(A3_busy_is_a_retry_and_the_next_try_goes_on),
+		cmocka_unit_test(A3_an_error_for_good_is_the_faults_and_changes_nothing),
 		cmocka_unit_test(a_lie_about_link_or_map_kills_the_vm),
 		cmocka_unit_test(a_lie_that_is_no_number_is_found_by_the_audit),
-		cmocka_unit_test(a_fault_on_a_frozen_entry_retries_and_calls_nobody),
+		cmocka_unit_test(A3_a_fault_on_a_frozen_entry_retries_and_calls_nobody),
 		cmocka_unit_test(a_call_under_way_holds_up_nobody_else),
 		cmocka_unit_test(one_vms_table_of_functions_must_be_whole),
 	};

@@ -34,7 +34,9 @@ static void append(char *log, char letter, unsigned int times)
 	log[len + times] = 0;
 }
 
-static void a_chunk_of_n_is_n_blocks_one_track_one_kick_n_removes(void **state)
+/* A5: the minimum that the module's rules allow: a page needs its own block and remove, an epoch
+ * serves all. */
+static void A5_a_chunk_of_n_is_n_blocks_one_track_one_kick_n_removes(void **state)
 {
 	static const unsigned int chunks[] = {1, 2, 7, 100, 512, 0}, nr = 600;
 
@@ -246,9 +248,10 @@ static void a_lie_in_any_phase_kills_the_vm(void **state)
 	}
 }
 
+/* A5: after any failure mirror and external table are equal again: the audit. */
 /* Fails the n-th call of a whole removal, whichever kind it is; then again until it goes through.
  */
-static void whichever_call_fails_nothing_is_lost(void **state)
+static void A5_whichever_call_fails_nothing_is_lost(void **state)
 {
 	static const enum tpt_external_call calls[] = {TPT_CALL_BLOCK, TPT_CALL_REMOVE};
 	static const int answers[] = {-EBUSY, -EPERM};
@@ -300,7 +303,8 @@ static void a_hole_that_is_busy_frees_nothing(void **state)
 
 /* ---- the end ---- */
 
-static void teardown_is_one_release_and_one_reclaim_a_page(void **state)
+/* A18: freed plus leaked is what was allocated, and nothing is leaked. */
+static void A18_teardown_is_one_release_and_one_reclaim_a_page(void **state)
 {
 	struct host *h = td(0, 600);
 	struct tpt_fault f = {.gpa = {0}, .error_code = READ};
@@ -344,7 +348,8 @@ static void a_fault_after_the_end_of_a_vm_that_never_ran_is_an_error_too(void **
 	host_destroy(h);
 }
 
-static void teardown_takes_back_what_is_blocked(void **state)
+/* A18: at an arbitrary point, with removal outstanding. */
+static void A18_teardown_takes_back_what_is_blocked(void **state)
 {
 	struct host *h = td(0, 4);
 
@@ -372,8 +377,9 @@ static void busy_answers_at_the_end_are_tried_again(void **state)
 	host_destroy(h);
 }
 
+/* A18: freed plus leaked is what was allocated. */
 /* What is leaked is as much as the platform misses: allocated = freed + leaked. */
-static void what_the_owner_keeps_is_leaked_and_counted(void **state)
+static void A18_what_the_owner_keeps_is_leaked_and_counted(void **state)
 {
 	struct host *h = td(0, 600);
 	struct tpt_posix_stats p;
@@ -437,7 +443,7 @@ static void a_lie_at_the_end_leaks_and_says_so(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(a_chunk_of_n_is_n_blocks_one_track_one_kick_n_removes),
+		cmocka_unit_test(A5_a_chunk_of_n_is_n_blocks_one_track_one_kick_n_removes),
 		cmocka_unit_test(holes_between_pages_cost_no_call),
 		cmocka_unit_test(a_busy_call_is_tried_again_with_all_vcpus_held),
 		cmocka_unit_test(a_block_that_stays_busy_ends_the_chunk_before_it),
@@ -448,14 +454,14 @@ int main(void)
 		cmocka_unit_test(an_error_for_good_in_phase_two_gives_the_page_back_to_the_guest),
 		cmocka_unit_test(what_leaves_no_way_out_kills_the_vm_with_a_report),
 		cmocka_unit_test(a_lie_in_any_phase_kills_the_vm),
-		cmocka_unit_test(whichever_call_fails_nothing_is_lost),
+		cmocka_unit_test(A5_whichever_call_fails_nothing_is_lost),
 		cmocka_unit_test(a_slot_whose_pages_stay_is_still_there),
 		cmocka_unit_test(a_hole_that_is_busy_frees_nothing),
-		cmocka_unit_test(teardown_is_one_release_and_one_reclaim_a_page),
+		cmocka_unit_test(A18_teardown_is_one_release_and_one_reclaim_a_page),
 		cmocka_unit_test(a_fault_after_the_end_of_a_vm_that_never_ran_is_an_error_too),
-		cmocka_unit_test(teardown_takes_back_what_is_blocked),
+		cmocka_unit_test(A18_teardown_takes_back_what_is_blocked),
 		cmocka_unit_test(busy_answers_at_the_end_are_tried_again),
-		cmocka_unit_test(what_the_owner_keeps_is_leaked_and_counted),
+		cmocka_unit_test(A18_what_the_owner_keeps_is_leaked_and_counted),
 		cmocka_unit_test(a_release_that_fails_leaks_every_page_of_the_owner),
 		cmocka_unit_test(a_lie_at_the_end_leaks_and_says_so),
 	};

@@ -50,7 +50,8 @@ static struct left finish(struct host *h)
 		assert_int_equal((l).flushes, f);  \
 	} while (0)
 
-static void deleting_a_memslot_zaps_private_and_shared(void **state)
+/* A2: the zap filter: memslot deletion, private yes, shared yes. */
+static void A2_deleting_a_memslot_zaps_private_and_shared(void **state)
 {
 	struct host *h = td(0);
 	struct left l;
@@ -62,7 +63,8 @@ static void deleting_a_memslot_zaps_private_and_shared(void **state)
 	assert_left(l, 0, 0, 2 * NR + 2, 1);
 }
 
-static void a_notifier_zaps_shared_only(void **state)
+/* A2: the zap filter: MMU notifier, private no, shared yes. */
+static void A2_a_notifier_zaps_shared_only(void **state)
 {
 	struct host *h = td(0);
 	struct tpt_invalidation t;
@@ -80,7 +82,8 @@ static void a_notifier_zaps_shared_only(void **state)
 	assert_left(l, NR, 0, 0, 1);
 }
 
-static void conversion_to_private_zaps_shared_only(void **state)
+/* A2: the zap filter: conversion to private, private no, shared yes. */
+static void A2_conversion_to_private_zaps_shared_only(void **state)
 {
 	struct host *h = td(0);
 	struct left l;
@@ -92,7 +95,8 @@ static void conversion_to_private_zaps_shared_only(void **state)
 	assert_left(l, NR, 0, 0, 1);
 }
 
-static void conversion_to_shared_zaps_private_only(void **state)
+/* A2: the zap filter: conversion to shared, private yes, shared no. */
+static void A2_conversion_to_shared_zaps_private_only(void **state)
 {
 	struct host *h = td(0);
 	tpt_gfn done = 0;
@@ -106,7 +110,8 @@ static void conversion_to_shared_zaps_private_only(void **state)
 	assert_left(l, 0, NR, 2 * NR + 2, 0);
 }
 
-static void a_gmem_hole_zaps_private_only_and_then_frees(void **state)
+/* A2: the zap filter: punched hole, private yes, shared no. */
+static void A2_a_gmem_hole_zaps_private_only_and_then_frees(void **state)
 {
 	struct host *h = td(0);
 	struct left l;
@@ -120,7 +125,8 @@ static void a_gmem_hole_zaps_private_only_and_then_frees(void **state)
 	assert_left(l, NR - 16, NR, 2 * 16 + 2, 0);
 }
 
-static void what_belongs_to_the_processor_never_touches_private(void **state)
+/* A2: the zap filter: context reset, zap-all-fast, APICv, non-coherent DMA: private never. */
+static void A2_what_belongs_to_the_processor_never_touches_private(void **state)
 {
 	struct host *h = td(0);
 	struct tpt_roots before, after;
@@ -363,12 +369,12 @@ static void a_zap_of_much_gives_way_and_loses_nothing(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(deleting_a_memslot_zaps_private_and_shared),
-		cmocka_unit_test(a_notifier_zaps_shared_only),
-		cmocka_unit_test(conversion_to_private_zaps_shared_only),
-		cmocka_unit_test(conversion_to_shared_zaps_private_only),
-		cmocka_unit_test(a_gmem_hole_zaps_private_only_and_then_frees),
-		cmocka_unit_test(what_belongs_to_the_processor_never_touches_private),
+		cmocka_unit_test(A2_deleting_a_memslot_zaps_private_and_shared),
+		cmocka_unit_test(A2_a_notifier_zaps_shared_only),
+		cmocka_unit_test(A2_conversion_to_private_zaps_shared_only),
+		cmocka_unit_test(A2_conversion_to_shared_zaps_private_only),
+		cmocka_unit_test(A2_a_gmem_hole_zaps_private_only_and_then_frees),
+		cmocka_unit_test(A2_what_belongs_to_the_processor_never_touches_private),
 		cmocka_unit_test(pages_that_have_the_attribute_already_cost_nothing),
 		cmocka_unit_test(by_attribute_alone_the_filter_is_the_same),
 		cmocka_unit_test(creating_slots_zaps_nothing),

@@ -88,7 +88,8 @@ static void a_hole_makes_two_ranges_of_one(void **state)
 	assert_ranges(w, NULL, 0);
 }
 
-static void the_conversions_of_kvms_selftest_leave_the_ranges_they_should(void **state)
+/* A16: the ranges of private_mem_conversions_test. */
+static void A16_the_conversions_of_kvms_selftest_leave_the_ranges_they_should(void **state)
 {
 	/* Offset and size of each conversion in 4 KiB pages: {0,4K} {0,2M} {4K,4K} {4K,2M} {2M,4K}.
 	 */
@@ -246,7 +247,8 @@ static void compare_range(const struct slots *slots, const bool *model, tpt_gfn 
 	}
 }
 
-static void random_changes_agree_with_one_bit_a_page(void **state)
+/* A16: brute force: one bit a page. */
+static void A16_random_changes_agree_with_one_bit_a_page(void **state)
 {
 	struct world *w = *state;
 	struct rng rng = rng_create("attributes");
@@ -295,13 +297,13 @@ int main(void)
 		world_test(a_range_is_private_from_its_first_to_its_last_page),
 		world_test(touching_and_overlapping_ranges_become_one),
 		world_test(a_hole_makes_two_ranges_of_one),
-		world_test(the_conversions_of_kvms_selftest_leave_the_ranges_they_should),
+		world_test(A16_the_conversions_of_kvms_selftest_leave_the_ranges_they_should),
 		world_test(next_change_is_the_first_run_of_the_other_kind),
 		world_test(setting_what_is_set_already_costs_nothing),
 		world_test(without_memory_nothing_changes),
 		world_test(the_range_is_checked),
 		world_test(alternating_pages_stay_balanced_and_are_swallowed_at_once),
-		world_test(random_changes_agree_with_one_bit_a_page),
+		world_test(A16_random_changes_agree_with_one_bit_a_page),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

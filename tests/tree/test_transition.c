@@ -355,7 +355,9 @@ static unsigned int try_all(struct bench *b)
 	return pairs;
 }
 
-static void exactly_the_lawful_changes_of_a_direct_tree_happen(void **state)
+/* A1: the law is written out here again, pair by pair, from the design: F9, and which changes lose
+ * nothing. */
+static void A1_exactly_the_lawful_changes_of_a_direct_tree_happen(void **state)
 {
 	struct bench b;
 
@@ -365,7 +367,8 @@ static void exactly_the_lawful_changes_of_a_direct_tree_happen(void **state)
 	bench_close(&b);
 }
 
-static void exactly_the_lawful_changes_of_a_mirror_happen(void **state)
+/* A1: the design's section 2 lists what is legal on a mirror; it replaces F20 to F23. */
+static void A1_exactly_the_lawful_changes_of_a_mirror_happen(void **state)
 {
 	struct bench b;
 
@@ -425,7 +428,8 @@ static void a_frame_must_be_aligned_to_its_level(void **state)
 	bench_close(&b);
 }
 
-static void only_what_a_leaf_loses_must_be_flushed(void **state)
+/* A1: R2, R3, R5 and R6: a flush is owed for what a processor may have cached and no longer has. */
+static void A1_only_what_a_leaf_loses_must_be_flushed(void **state)
 {
 	struct tree_iter it;
 	struct bench b;
@@ -685,11 +689,11 @@ static void marking_a_table_dead_marks_all_below_it(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(exactly_the_lawful_changes_of_a_direct_tree_happen),
-		cmocka_unit_test(exactly_the_lawful_changes_of_a_mirror_happen),
+		cmocka_unit_test(A1_exactly_the_lawful_changes_of_a_direct_tree_happen),
+		cmocka_unit_test(A1_exactly_the_lawful_changes_of_a_mirror_happen),
 		cmocka_unit_test(the_frame_behind_a_page_never_changes_in_place),
 		cmocka_unit_test(a_frame_must_be_aligned_to_its_level),
-		cmocka_unit_test(only_what_a_leaf_loses_must_be_flushed),
+		cmocka_unit_test(A1_only_what_a_leaf_loses_must_be_flushed),
 		cmocka_unit_test(a_lost_race_changes_nothing_and_shows_what_is_there),
 		cmocka_unit_test(bits_that_a_processor_sets_meanwhile_do_not_stop_a_zap),
 		cmocka_unit_test(a_call_that_is_refused_leaves_the_old_entry),
