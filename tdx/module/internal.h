@@ -177,7 +177,7 @@ struct call {
 
 typedef uint64_t leaf_fn(struct call *call);
 
-/* module.c */
+/* embedder.c */
 void *module_alloc(struct tdx_module *m, size_t size);
 void module_free(struct tdx_module *m, void *memory);
 void *module_page(struct tdx_module *m, uint64_t hpa);

@@ -80,23 +80,9 @@ int pamt_init(struct tdx_module *m)
 	return 0;
 }
 
-static void destroy_objects(struct tdx_module *m, struct tdmr *tdmr)
-{
-	for (uint64_t i = 0; i < tdmr->config.size / PAGE_BYTES; i++) {
-		if (!tdmr->objects[i])
-			continue;
-		if (atomic_load(&tdmr->entries[0][i].pt) == TDX_PT_TDVPR)
-			vcpu_destroy(m, tdmr->objects[i]);
-		else
-			td_destroy(m, tdmr->objects[i]);
-	}
-}
-
 void pamt_exit(struct tdx_module *m)
 {
 	for (unsigned int i = 0; m->tdmrs && i < m->config.nr_tdmrs; i++) {
-		if (m->tdmrs[i].objects)
-			destroy_objects(m, &m->tdmrs[i]);
 		for (unsigned int level = 0; level < PAMT_LEVELS; level++)
 			module_free(m, m->tdmrs[i].entries[level]);
 		module_free(m, m->tdmrs[i].objects);

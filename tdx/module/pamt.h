@@ -75,6 +75,7 @@ static inline void pamt_free(struct pamt_entry *entry)
 }
 
 int pamt_init(struct tdx_module *m);
+/* Frees the tables; what the objects point to is the caller's. */
 void pamt_exit(struct tdx_module *m);
 
 /* Entry covering @hpa at @level in any TDMR, initialized or not; NULL if none. */

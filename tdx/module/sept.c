@@ -3,7 +3,6 @@
  */
 #include "tdx/module/sept.h"
 #include "tdx/module/internal.h"
-#include "tdx/module/sept_l2.h"
 
 static const struct {
 	uint64_t bits;
@@ -129,8 +128,6 @@ static uint64_t *entry_of(uint64_t *table, uint64_t gpa, unsigned int level)
 	return &table[gpa >> (12 + 9 * level) & 511];
 }
 
-typedef bool descend_fn(uint64_t raw);
-
 /* Hardware's rule: an entry without permission, or a leaf, ends the walk. */
 static bool descend_present(uint64_t raw)
 {
@@ -142,8 +139,8 @@ static bool descend_any_table(uint64_t raw)
 	return sept_in(raw, S_ANY_NON_LEAF);
 }
 
-static void walk_down(struct tdx_module *m, uint64_t root, unsigned int root_level, uint64_t gpa,
-		      unsigned int level, descend_fn *descend, struct sept_walk *walk)
+void sept_walk_down(struct tdx_module *m, uint64_t root, unsigned int root_level, uint64_t gpa,
+		    unsigned int level, sept_descend_fn *descend, struct sept_walk *walk)
 {
 	uint64_t *table = sept_table(m, root);
 
@@ -168,7 +165,8 @@ static void walk_down(struct tdx_module *m, uint64_t root, unsigned int root_lev
 bool sept_walk(struct tdx_module *m, const struct td *td, uint64_t gpa, unsigned int level,
 	       struct sept_walk *walk)
 {
-	walk_down(m, td->tdcx[TDCX_SEPT_ROOT], td->root_level, gpa, level, descend_present, walk);
+	sept_walk_down(m, td->tdcx[TDCX_SEPT_ROOT], td->root_level, gpa, level, descend_present,
+		       walk);
 	return walk->level == level;
 }
 
@@ -178,11 +176,10 @@ bool sept_walk_leaf(struct tdx_module *m, const struct td *td, uint64_t gpa, str
 	return sept_is_leaf(walk->raw) && walk->raw & SEPT_RWX;
 }
 
-void sept_walk_any(struct tdx_module *m, const struct td *td, uint64_t gpa, unsigned int level,
-		   unsigned int vm, struct sept_walk *walk)
+bool sept_walk_any(struct tdx_module *m, const struct td *td, uint64_t gpa, unsigned int level,
+		   struct sept_walk *walk)
 {
-	uint64_t root = td->tdcx[vm ? TDCX_L2_ROOT + vm - 1 : TDCX_SEPT_ROOT];
-
-	walk_down(m, root, td->root_level, gpa, level, vm ? sept_l2_is_table : descend_any_table,
-		  walk);
+	sept_walk_down(m, td->tdcx[TDCX_SEPT_ROOT], td->root_level, gpa, level, descend_any_table,
+		       walk);
+	return walk->level == level;
 }

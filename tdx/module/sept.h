@@ -127,9 +127,15 @@ bool sept_walk(struct tdx_module *m, const struct td *td, uint64_t gpa, unsigned
 bool sept_walk_leaf(struct tdx_module *m, const struct td *td, uint64_t gpa,
 		    struct sept_walk *walk);
 
-/* Down through blocked tables too: for dumps. */
-void sept_walk_any(struct tdx_module *m, const struct td *td, uint64_t gpa, unsigned int level,
-		   unsigned int vm, struct sept_walk *walk);
+/* Down to @level through blocked tables too: for dumps. True: stopped at @level. */
+bool sept_walk_any(struct tdx_module *m, const struct td *td, uint64_t gpa, unsigned int level,
+		   struct sept_walk *walk);
+
+/* Down any tree of this shape from table @root, whose entries are of @root_level, to @level or to
+ * an entry that @descend does not go through. */
+typedef bool sept_descend_fn(uint64_t raw);
+void sept_walk_down(struct tdx_module *m, uint64_t root, unsigned int root_level, uint64_t gpa,
+		    unsigned int level, sept_descend_fn *descend, struct sept_walk *walk);
 
 /* The words of a table page; NULL if no memory stands behind it. */
 uint64_t *sept_table(struct tdx_module *m, uint64_t hpa);

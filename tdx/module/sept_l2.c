@@ -17,7 +17,7 @@
 
 #define L2_TABLE_BITS (SEPT_RWX | L2_XU)
 
-bool sept_l2_is_table(uint64_t raw)
+static bool is_table(uint64_t raw)
 {
 	return raw && !sept_is_leaf(raw);
 }
@@ -82,7 +82,8 @@ uint16_t sept_l2_attributes(uint64_t raw)
 bool sept_l2_find(struct tdx_module *m, const struct td *td, unsigned int vm, uint64_t gpa,
 		  unsigned int level, struct sept_walk *walk)
 {
-	sept_walk_any(m, td, gpa, level, vm, walk);
+	sept_walk_down(m, td->tdcx[TDCX_L2_ROOT + vm - 1], td->root_level, gpa, level, is_table,
+		       walk);
 	return walk->level == level;
 }
 

@@ -35,7 +35,6 @@ static inline uint64_t sept_l2_alias_bit(unsigned int vm)
 	return 1ull << (SEPT_TDAL_SHIFT + vm - 1);
 }
 
-bool sept_l2_is_table(uint64_t raw);
 uint8_t sept_l2_public_state(uint64_t raw);
 uint64_t sept_l2_table_entry(uint64_t hpa);
 uint64_t sept_l2_leaf_entry(uint64_t hpa, uint16_t attributes);

@@ -164,7 +164,10 @@ static int find_sept(struct tdx_module *m, uint64_t tdr, uint64_t gpa, unsigned 
 		return -ENOENT;
 	if (level > td->root_level)
 		return -EINVAL;
-	sept_walk_any(m, td, gpa, level, vm, walk);
+	if (vm)
+		sept_l2_find(m, td, vm, gpa, level, walk);
+	else
+		sept_walk_any(m, td, gpa, level, walk);
 	return 0;
 }
 
