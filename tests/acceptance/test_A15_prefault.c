@@ -72,7 +72,7 @@ static uint64_t prefault(struct host *h, uint64_t gpa, uint64_t size, int *last)
 }
 
 /* Expected: the three calls of pre_fault_memory_test.c and what it asserts is left after each. */
-static void the_table_of_pre_fault_memory_test(void **state)
+static void A15_the_table_of_pre_fault_memory_test(void **state)
 {
 	static const struct {
 		uint64_t offset, size, left;
@@ -110,7 +110,7 @@ static void the_table_of_pre_fault_memory_test(void **state)
 }
 
 /* Expected: F79, "as if read-faulted, no A bit"; so the word of a read fault without A (bit 8). */
-static void the_entry_is_a_read_faults_without_the_accessed_bit(void **state)
+static void A15_the_entry_is_a_read_faults_without_the_accessed_bit(void **state)
 {
 	struct host *h = vm_of(EPT, TPT_LEVEL_4K);
 	struct tpt_vcpu_stats s;
@@ -133,7 +133,7 @@ static void the_entry_is_a_read_faults_without_the_accessed_bit(void **state)
 }
 
 /* Expected: progress by mapping size; one question a mapping shows how many there were. */
-static void a_huge_mapping_is_one_step(void **state)
+static void A15_a_huge_mapping_is_one_step(void **state)
 {
 	struct host *h = vm_of(NPT, TPT_LEVEL_2M);
 	uint64_t done;
@@ -149,7 +149,7 @@ static void a_huge_mapping_is_one_step(void **state)
 }
 
 /* Expected: the checks of KVM_PRE_FAULT_MEMORY (F79, 3.21). */
-static void ranges_that_cannot_be_are_refused(void **state)
+static void A15_ranges_that_cannot_be_are_refused(void **state)
 {
 	static const struct {
 		uint64_t gpa, size;
@@ -176,7 +176,7 @@ static void ranges_that_cannot_be_are_refused(void **state)
 }
 
 /* Expected: F79, an alias of the page (the shared bit in the gpa) is -EINVAL. */
-static void a_tds_alias_is_refused(void **state)
+static void A15_a_tds_alias_is_refused(void **state)
 {
 	struct host *h = vm_of(TD_SHARED, TPT_LEVEL_4K);
 	uint64_t done;
@@ -191,7 +191,7 @@ static void a_tds_alias_is_refused(void **state)
 }
 
 /* Expected: 3.21, a TD before its finalization is -EOPNOTSUPP; any other VM may at once. */
-static void a_td_must_be_final_first(void **state)
+static void A15_a_td_must_be_final_first(void **state)
 {
 	struct tpt_vm_config c;
 	struct host *h = host_create_td(0, 4 * MIB, 1);
@@ -215,7 +215,7 @@ static void a_td_must_be_final_first(void **state)
 }
 
 /* Expected: a final answer of the owner's ends it; -EBUSY, which may be tried again, does not. */
-static void what_the_external_table_answers_comes_through(void **state)
+static void A15_what_the_external_table_answers_comes_through(void **state)
 {
 	struct host *h = vm_of(TD_PRIVATE, TPT_LEVEL_4K);
 	uint64_t done;
@@ -264,7 +264,7 @@ static void lock_after_a_prefault(void *ctx)
  * Expected: B9. Here the deletion cannot go on before the prefault returns, as in KVM where its
  * grace period waits for the prefaulting vCPU: a prefault that waits for the slot never ends.
  */
-static void a_slot_that_goes_away_is_not_waited_for(void **state)
+static void A15_B9_a_slot_that_goes_away_is_not_waited_for(void **state)
 {
 	struct tpt_platform platform;
 	struct tpt_vm_config c;
@@ -298,7 +298,7 @@ static void a_slot_that_goes_away_is_not_waited_for(void **state)
 }
 
 /* Expected: the contract in fault.h; an invalidation in progress may be the caller's own. */
-static void an_invalidation_in_progress_is_not_waited_for(void **state)
+static void A15_an_invalidation_in_progress_is_not_waited_for(void **state)
 {
 	struct host *h = vm_of(NPT, TPT_LEVEL_4K);
 	struct tpt_invalidation t;
@@ -323,7 +323,7 @@ static void an_invalidation_in_progress_is_not_waited_for(void **state)
 
 /* Expected: the errors of the backing, as tpt_vcpu_fault() gives them, but no exit for a prefetch.
  */
-static void the_backings_errors_end_it(void **state)
+static void A15_the_backings_errors_end_it(void **state)
 {
 	static const int errors[] = {-EINTR, -ENOMEM, -EFAULT};
 	struct host *h = vm_of(NPT, TPT_LEVEL_4K);
@@ -350,7 +350,7 @@ static void convert_in_the_gap(struct host *h)
 }
 
 /* Expected: the attribute at the end says which memory is mapped: a race is not an error. */
-static void a_conversion_under_way_decides_which_memory(void **state)
+static void A15_a_conversion_under_way_decides_which_memory(void **state)
 {
 	struct host *h = vm_of(TD_PRIVATE, TPT_LEVEL_4K);
 	uint64_t done;
@@ -366,17 +366,17 @@ static void a_conversion_under_way_decides_which_memory(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(the_table_of_pre_fault_memory_test),
-		cmocka_unit_test(the_entry_is_a_read_faults_without_the_accessed_bit),
-		cmocka_unit_test(a_huge_mapping_is_one_step),
-		cmocka_unit_test(ranges_that_cannot_be_are_refused),
-		cmocka_unit_test(a_tds_alias_is_refused),
-		cmocka_unit_test(a_td_must_be_final_first),
-		cmocka_unit_test(what_the_external_table_answers_comes_through),
-		cmocka_unit_test(a_slot_that_goes_away_is_not_waited_for),
-		cmocka_unit_test(an_invalidation_in_progress_is_not_waited_for),
-		cmocka_unit_test(the_backings_errors_end_it),
-		cmocka_unit_test(a_conversion_under_way_decides_which_memory),
+		cmocka_unit_test(A15_the_table_of_pre_fault_memory_test),
+		cmocka_unit_test(A15_the_entry_is_a_read_faults_without_the_accessed_bit),
+		cmocka_unit_test(A15_a_huge_mapping_is_one_step),
+		cmocka_unit_test(A15_ranges_that_cannot_be_are_refused),
+		cmocka_unit_test(A15_a_tds_alias_is_refused),
+		cmocka_unit_test(A15_a_td_must_be_final_first),
+		cmocka_unit_test(A15_what_the_external_table_answers_comes_through),
+		cmocka_unit_test(A15_B9_a_slot_that_goes_away_is_not_waited_for),
+		cmocka_unit_test(A15_an_invalidation_in_progress_is_not_waited_for),
+		cmocka_unit_test(A15_the_backings_errors_end_it),
+		cmocka_unit_test(A15_a_conversion_under_way_decides_which_memory),
 	};
 
 	return cmocka_run_group_tests_name("A15 prefault", tests, NULL, NULL);
