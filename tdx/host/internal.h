@@ -112,6 +112,10 @@ void host_page_leaked(struct tdx_host *host, uint64_t pages);
 /* From BUILDING or RUNNABLE to RELEASED; nothing if that was done. */
 int host_td_release(struct tdx_td *td);
 
+/* -- names.c -- */
+
+const char *host_state_name(enum tdx_td_state state);
+
 /* -- td.c, vcpu.c -- */
 
 static inline enum tdx_td_state td_state(const struct tdx_td *td)
@@ -125,7 +129,13 @@ static inline bool td_alive(const struct tdx_td *td)
 }
 
 /* Logs that @what can't be done in the TD's state. Returns -EPERM. */
-int host_td_refuse(const struct tdx_td *td, const char *what);
+static inline int host_td_refuse(const struct tdx_td *td, const char *what)
+{
+	host_log(td->host, TPT_LOG_ERROR, "%s: not in state %s", what,
+		 host_state_name(td_state(td)));
+	return -EPERM;
+}
+
 /* VP.FLUSH on @vcpu's LP. Patient or not. */
 int host_vcpu_flush(struct tdx_vcpu *vcpu, bool patient);
 

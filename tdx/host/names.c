@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* What leaves and statuses are called, and what a status means to a caller. Makes no call. */
+/* What leaves, statuses and states are called, and what a status means to a caller. Makes no call.
+ */
 #include "tdx/host/internal.h"
 
 static const char *const leaf_names[TDX_HOST_LEAVES] = {
@@ -145,6 +146,18 @@ static const struct status *find(uint64_t status)
 		if (statuses[i].value == (status & TDX_STATUS_MASK))
 			return &statuses[i];
 	return NULL;
+}
+
+static const char *const state_names[] = {
+	[TDX_TD_BUILDING] = "BUILDING",
+	[TDX_TD_RUNNABLE] = "RUNNABLE",
+	[TDX_TD_RELEASED] = "RELEASED",
+	[TDX_TD_DESTROYED] = "DESTROYED",
+};
+
+const char *host_state_name(enum tdx_td_state state)
+{
+	return state_names[state];
 }
 
 const char *tdx_leaf_name(unsigned int leaf)

@@ -10,19 +10,6 @@
 #define TSC_FREQUENCY_DEFAULT 100  /* 2.5 GHz */
 #define EXTEND_BYTES	      256  /* that one MR.EXTEND measures */
 
-int host_td_refuse(const struct tdx_td *td, const char *what)
-{
-	static const char *const names[] = {
-		[TDX_TD_BUILDING] = "BUILDING",
-		[TDX_TD_RUNNABLE] = "RUNNABLE",
-		[TDX_TD_RELEASED] = "RELEASED",
-		[TDX_TD_DESTROYED] = "DESTROYED",
-	};
-
-	host_log(td->host, TPT_LOG_ERROR, "%s: not in state %s", what, names[td_state(td)]);
-	return -EPERM;
-}
-
 enum tdx_td_state tdx_td_state(const struct tdx_td *td)
 {
 	return td_state(td);
