@@ -100,10 +100,11 @@ static inline tpt_pfn tpt_hpa_to_pfn(tpt_hpa hpa)
 	return (tpt_pfn){hpa.a >> TPT_PAGE_SHIFT};
 }
 
-/* 4 KiB pages that an entry at @level covers: 1, 512, 262144, ... */
+/* 4 KiB pages that an entry at @level, 1 or more, covers: 1, 512, 262144, ... The mask is the one
+ * that a 64-bit shift has. */
 static inline uint64_t tpt_level_pages(unsigned int level)
 {
-	return 1ull << (9 * (level - 1));
+	return 1ull << (9 * (level - 1) & 63);
 }
 
 /* First GFN of the block at @level that @gfn lies in. */
