@@ -10,7 +10,8 @@ static const struct command {
 	const char *what;
 } commands[] = {
 	{"decode", cmd_decode, "explain page-table entry words field by field"},
-	{"replay", cmd_replay, "replay a recorded guest on the tables, and compare with the recording"},
+	{"replay", cmd_replay,
+	 "replay a recorded guest on the tables, and compare with the recording"},
 	{"run", cmd_run, "play a written situation on the library, and count what it costs"},
 	{"seamcall", cmd_seamcall, "play recorded SEAMCALLs on the model of the TDX module"},
 };
