@@ -42,6 +42,16 @@ uint32_t ring_used(const struct dirty_ring *ring)
 	return read_counter(&ring->pushed) - reset;
 }
 
+bool ring_is_full(const struct dirty_ring *ring)
+{
+	return ring_used(ring) >= ring->size;
+}
+
+bool ring_is_almost_full(const struct dirty_ring *ring)
+{
+	return ring_used(ring) >= ring->soft;
+}
+
 bool ring_push(struct dirty_ring *ring, const struct memslot *slot, tpt_gfn gfn)
 {
 	uint32_t n = atomic_load_explicit(&ring->pushed, memory_order_relaxed);

@@ -208,6 +208,9 @@ void ring_destroy(struct vm_base *base, struct dirty_ring *ring);
 /* False, and nothing pushed, if there is no room. The vCPU's thread; section. */
 bool ring_push(struct dirty_ring *ring, const struct memslot *slot, tpt_gfn gfn);
 uint32_t ring_used(const struct dirty_ring *ring);
+bool ring_is_full(const struct dirty_ring *ring);
+/* Only what was kept back is left. */
+bool ring_is_almost_full(const struct dirty_ring *ring);
 uint32_t ring_collect(struct dirty_ring *ring, struct tpt_dirty_gfn *out, uint32_t max);
 
 /* Entries of one slot that one sweep can watch again: bit n is page @offset + n. */
@@ -220,16 +223,6 @@ struct ring_run {
 /* Up to @most entries from number @from on as one run: those that follow one another and lie
  * within 64 pages. One resetter at a time. */
 struct ring_run ring_next_run(const struct dirty_ring *ring, uint32_t from, uint32_t most);
-
-static inline bool ring_is_full(const struct dirty_ring *ring)
-{
-	return ring_used(ring) >= ring->size;
-}
-
-static inline bool ring_is_almost_full(const struct dirty_ring *ring)
-{
-	return ring_used(ring) >= ring->soft;
-}
 
 /* ---- track.c ---- */
 
