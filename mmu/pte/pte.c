@@ -117,8 +117,10 @@ tpt_spte pte_make_leaf(const struct pte_format *f, const struct pte_leaf *leaf)
 	/* D is set at once: the backing was told, and no processor need come back to set it. */
 	if (leaf->host_writable && leaf->write)
 		w |= f->writable;
+	if (leaf->accessed || !f->kept)
+		return (tpt_spte){w};
 	/* Nobody has used it: without A the first access must tell. */
-	return leaf->accessed || !f->kept ? (tpt_spte){w} : pte_age(f, (tpt_spte){w});
+	return pte_age(f, (tpt_spte){w});
 }
 
 tpt_spte pte_make_mmio(const struct pte_format *f, tpt_gfn gfn, uint32_t generation,
