@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* Structural operations take turns here: in and out of the exclusive section, one at a time. Changes
- * no slot and no tree. */
+/* Structural operations take turns: in and out of the exclusive section, one at a time. Changes no
+ * slot and no tree. */
 #include "mmu/vm/vm.h"
 
 void update_enter(struct tpt_vm *vm)
