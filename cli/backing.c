@@ -32,7 +32,7 @@ struct sighting {
 	bool has_later;
 	bool writable; /* W in the installed word */
 	bool ro_slot;
-	bool may_be_2m; /* its slot allowed 2 MiB here */
+	bool may_be_2m; /* its slot allowed 2 MiB here, and no dirty log was on */
 };
 
 struct hit {
@@ -427,6 +427,12 @@ static struct sighting *later_record(struct backing *b, struct live_map *m,
 	return &b->seen[found - 1];
 }
 
+/* Was the leaf installed under a dirty log? Then it is small whatever the host has. */
+static bool is_logged(const struct trace *t, uint32_t i)
+{
+	return t->owner[i] != TRACE_NONE && t->faults[t->fault_of[t->owner[i]]].logged;
+}
+
 static void add_sighting(struct backing *b, struct live_map *m, uint32_t i)
 {
 	const struct trace_event *ev = &b->t->events[i];
@@ -444,7 +450,8 @@ static void add_sighting(struct backing *b, struct live_map *m, uint32_t i)
 		.level = ev->level,
 		.writable = ev->change.new_word & 2,
 		.ro_slot = p.slot->readonly,
-		.may_be_2m = slot_allows_2m(b, p.slot, ev->change.gfn),
+		.may_be_2m = slot_allows_2m(b, p.slot, ev->change.gfn) &&
+			     (ev->level > 1 || !is_logged(b->t, i)),
 	};
 	head = live_head(m, ev->change.as_id, ev->level, ev->change.gfn);
 	m->nodes[b->nr_seen] = (struct live){.next = *head,

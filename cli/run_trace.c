@@ -24,6 +24,7 @@ struct run_trace {
 static _Thread_local int task = -1;
 /* The fault that the calling thread is in. */
 static _Thread_local uint64_t fault_gpa, fault_code;
+static _Thread_local bool fault_asked;
 
 #define WORD_WRITE (1ull << 1) /* in both formats of direct trees */
 
@@ -68,14 +69,14 @@ static void write_line(struct run_trace *t, int vcpu, const char *text)
 	pthread_mutex_unlock(&t->lock);
 }
 
-/* Does a fault give a leaf W back and nothing else? That is the fast path, which KVM tells
- * otherwise. */
+/* Does a fault give a leaf W back and nothing else, without asking the backing? That is the fast
+ * path, which KVM tells otherwise. */
 static bool is_fast(const struct tpt_event *e)
 {
 	uint64_t differs = e->old_spte.w ^ e->new_spte.w;
 
-	return e->kind == TPT_EVENT_SPTE_CHANGED && e->vcpu >= 0 && differs == WORD_WRITE &&
-	       e->new_spte.w & WORD_WRITE &&
+	return e->kind == TPT_EVENT_SPTE_CHANGED && e->vcpu >= 0 && !fault_asked &&
+	       differs == WORD_WRITE && e->new_spte.w & WORD_WRITE &&
 	       trace_word_class(e->old_spte.w, e->level) == TRACE_WORD_LEAF;
 }
 
@@ -96,6 +97,7 @@ void run_trace_event(void *trace, const struct tpt_event *event)
 	if (event->kind == TPT_EVENT_PAGE_FAULT) {
 		fault_gpa = event->gpa.a;
 		fault_code = event->error_code;
+		fault_asked = false;
 	}
 	if (is_fast(event))
 		format_fast(event, text, sizeof(text));
@@ -108,6 +110,7 @@ void run_trace_requested(struct run_trace *trace, tpt_gfn gfn, tpt_pfn pfn, enum
 {
 	char text[128];
 
+	fault_asked = true;
 	snprintf(text, sizeof(text), "kvm_mmu_spte_requested: gfn %lx pfn %lx level %d", gfn, pfn.n,
 		 level);
 	write_line(trace, task, text);

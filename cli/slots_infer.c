@@ -23,6 +23,7 @@ struct point {
 	uint64_t pages;
 	uint64_t pfn;
 	uint32_t zaps;
+	bool logged; /* under a dirty log: small whatever the host has */
 	enum point_kind kind;
 };
 
@@ -68,16 +69,17 @@ static int by_frame(const void *a, const void *b)
 	return (x->gfn > y->gfn) - (x->gfn < y->gfn);
 }
 
-/* What the leaf that event @i installed says. */
-static struct point point_of(const struct trace *t, uint32_t i)
+/* What the leaf that the fault installed says. */
+static struct point point_of(const struct trace *t, const struct trace_fault *f)
 {
-	const struct trace_event *leaf = &t->events[i];
+	const struct trace_event *leaf = &t->events[f->leaf];
 
 	return (struct point){
 		.gfn = leaf->change.gfn,
 		.pages = 1ull << 9 * (leaf->level - 1),
 		.pfn = trace_word_pfn(leaf->change.new_word),
-		.zaps = trace_zaps_before(t, i),
+		.zaps = trace_zaps_before(t, f->leaf),
+		.logged = f->logged,
 		.kind = leaf->change.new_word & 2 ? POINT_RW : POINT_RO,
 	};
 }
@@ -96,7 +98,7 @@ static int collect(struct inference *in)
 		const struct trace_fault *f = &t->faults[i];
 
 		if (f->outcome == TRACE_INSTALLED && f->leaf != TRACE_NONE)
-			in->points[in->nr_points++] = point_of(t, f->leaf);
+			in->points[in->nr_points++] = point_of(t, f);
 		else if (f->outcome == TRACE_MMIO_CREATED || f->outcome == TRACE_MMIO_HIT)
 			in->holes[in->nr_holes++] = t->events[f->event].fault.gpa >> 12;
 	}
@@ -276,7 +278,8 @@ add:
 
 /*
  * Where a host huge page was mapped small, though it was huge in another epoch, a slot's edge must
- * lie inside it: nothing else in KVM does that. Where inside can't be told, so the middle is taken.
+ * lie inside it: nothing else in KVM does that but a dirty log. Where inside can't be told, so the
+ * middle is taken.
  */
 static int part_block(struct inference *in, const struct point *p)
 {
@@ -305,7 +308,7 @@ static int part_blocks(struct inference *in, const struct point *p, size_t n)
 	for (size_t i = 0; !rc && i < n; i++) {
 		uint64_t block = p[i].gfn / EDGE_PAGES;
 
-		if (block == done || p[i].pages > 1 || p[i].kind != POINT_RW ||
+		if (block == done || p[i].pages > 1 || p[i].logged || p[i].kind != POINT_RW ||
 		    !was_huge(in, &p[i]))
 			continue;
 		rc = part_block(in, &p[i]);

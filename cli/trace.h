@@ -161,7 +161,9 @@ struct trace_fault {
 	uint16_t nr_mmio;
 	uint8_t as_id;
 	uint8_t as_source; /* enum trace_as_source */
-	uint8_t outcome;   /* enum trace_outcome */
+	bool logged;	 /* since a dirty log was seen at work: what it mapped is small whatever the
+			    host     has */
+	uint8_t outcome; /* enum trace_outcome */
 };
 
 /* Why an event is where it is. Every event has exactly one of these. */

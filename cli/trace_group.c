@@ -29,6 +29,7 @@ struct grouping {
 	/* Fault that owns each install, by position in trace.installs before they are sorted by
 	 * fault. */
 	uint32_t *install_fault;
+	bool logging; /* a dirty log was seen at work, and not its end */
 };
 
 static struct task *task_of(struct grouping *g, int32_t pid)
@@ -49,6 +50,10 @@ static struct task *task_of(struct grouping *g, int32_t pid)
 
 static void place(struct grouping *g, uint32_t i, enum trace_attr attr, uint32_t owner)
 {
+	if (attr == TRACE_ATTR_PROTECT || attr == TRACE_ATTR_SPLIT)
+		g->logging = true;
+	else if (attr == TRACE_ATTR_RECOVER)
+		g->logging = false;
 	g->t->attr[i] = (uint8_t)attr;
 	g->t->owner[i] = owner;
 }
@@ -78,7 +83,8 @@ static void begin_fault(struct grouping *g, struct task *k, uint32_t i)
 				  .requested = TRACE_NONE,
 				  .inner_unmap = TRACE_NONE,
 				  .zapped = TRACE_NONE,
-				  .as_source = TRACE_AS_DEFAULT};
+				  .as_source = TRACE_AS_DEFAULT,
+				  .logged = g->logging};
 	t->fault_of[i] = t->nr_faults;
 	k->fault = t->nr_faults++;
 	k->cause = CAUSE_FAULT;

@@ -83,9 +83,13 @@ unsigned int range_sweep_masked(struct fault_env *env, struct actor *actor, enum
 			hits += tree_sweep(actor, &it, nr, &sweep);
 		} else {
 			uint64_t rest = it.gfn + tpt_level_pages(it.level) - gfn;
-			/* It has one A and one D for all its pages: the next write must fault. */
-			struct tree_sweep one = {
-				.rule = rule == TREE_CLEAR_DIRTY ? TREE_WRITE_PROTECT : rule};
+			bool dirty = rule == TREE_CLEAR_DIRTY || rule == TREE_WRITE_PROTECT;
+			/*
+			 * It has one A and one D for all its pages: the next write must fault, and
+			 * not get W back for all of them at once (KVM's clear of an initially-set
+			 * log takes the mark for that as well).
+			 */
+			struct tree_sweep one = {.rule = dirty ? TREE_WRITE_TRACK : rule};
 
 			if (iter_kind(&it) == PTE_LEAF)
 				hits += tree_sweep(actor, &it, 1, &one);
