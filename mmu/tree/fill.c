@@ -19,8 +19,9 @@ static bool all_fit(const struct tree_iter *it, unsigned int nr, const tpt_spte 
 	}
 	if (exec && it->level > TPT_LEVEL_4K && it->trees->nx_huge_pages)
 		return false;
-	return it->id != TREE_MIRROR && it->level <= TPT_LEVEL_MAX_LEAF &&
-	       (all & PTE_MMU_PRESENT) && pte_is_leaf_word((tpt_spte){all}, it->level) &&
+	return it->id != TREE_MIRROR && it->level >= TPT_LEVEL_4K &&
+	       it->level <= TPT_LEVEL_MAX_LEAF && (all & PTE_MMU_PRESENT) &&
+	       pte_is_leaf_word((tpt_spte){all}, it->level) &&
 	       !(pte_pfn((tpt_spte){any}).n & (tpt_level_pages(it->level) - 1));
 }
 

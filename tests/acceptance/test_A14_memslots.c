@@ -92,10 +92,10 @@ static void A14_an_access_to_a_slot_that_is_going_is_tried_again(void **state)
 
 		host_config_npt(&c);
 		h = host_prepare(&c);
-		platform = *h->config.platform;
-		platform.lock = lock_after_an_access;
 		between.h = h;
 		between.platform = h->config.platform;
+		platform = *between.platform;
+		platform.lock = lock_after_an_access;
 		between.gpa = 0;
 		between.code = codes[i / 2];
 		between.at = 0;

@@ -50,6 +50,7 @@ static void assert_page(struct host *h, enum kind kind, uint64_t gfn, bool priva
 	assert_int_equal(tpt_vcpu_exit(h->vcpu[0])->reason, TPT_EXIT_MEMORY_FAULT);
 	assert_int_equal(tpt_vcpu_exit(h->vcpu[0])->flags, private_ ? 0 : TPT_MEMORY_FAULT_PRIVATE);
 	assert_true(access_as(h, kind, gfn * PAGE, private_, &f) >= TPT_RET_PF_FIXED);
+	must(f.goal_level >= TPT_LEVEL_4K);
 	assert_int_equal(f.pfn.n + gfn - tpt_gfn_round(gfn, f.goal_level), frame);
 	assert_int_equal(tpt_vm_is_private(h->vm, gfn), private_);
 }

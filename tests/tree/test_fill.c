@@ -63,6 +63,7 @@ static tpt_spte leaf_at(const struct bench *b, unsigned int i, bool write)
 {
 	unsigned int level = b->it.level;
 
+	must(level >= TPT_LEVEL_4K && level <= TPT_LEVEL_1G);
 	return pte_make_leaf(&b->it.trees->format,
 			     &(struct pte_leaf){.pfn = {(i + 512ull) * tpt_level_pages(level)},
 						.level = level,
