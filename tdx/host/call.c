@@ -26,6 +26,16 @@ unsigned int host_lp(const struct tdx_host *host)
 	return host->config.current_lp(host->config.ctx);
 }
 
+int host_run_on(const struct tdx_host *host, unsigned int lp, void (*fn)(void *arg), void *arg)
+{
+	int err = host->config.run_on(host->config.ctx, lp, fn, arg);
+
+	if (!err)
+		return 0;
+	host_log(host, TPT_LOG_ERROR, "LP %u can't be reached: %d", lp, err);
+	return -EIO;
+}
+
 void host_relax(const struct tdx_host *host)
 {
 	if (host->config.relax)

@@ -86,6 +86,8 @@ int host_call_here_patient(struct tdx_host *host, struct call *call);
 enum tdx_side host_call_enter(struct tdx_host *host, unsigned int lp, struct tdx_regs *regs);
 
 unsigned int host_lp(const struct tdx_host *host);
+/* Runs @fn on @lp and waits for it. 0, or -EIO, logged, if @fn didn't run. */
+int host_run_on(const struct tdx_host *host, unsigned int lp, void (*fn)(void *arg), void *arg);
 void host_relax(const struct tdx_host *host);
 void host_log(const struct tdx_host *host, enum tpt_log_level level, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));

@@ -74,11 +74,9 @@ static int write_back(struct tdx_td *td)
 
 		if (td->written_back[i])
 			continue;
-		err = c->run_on(c->ctx, wb.lp, write_back_package, &wb);
-		if (err)
-			host_log(td->host, TPT_LOG_ERROR, "LP %u can't be reached: %d", wb.lp, err);
+		err = host_run_on(td->host, wb.lp, write_back_package, &wb);
 		if (err || wb.err)
-			return err ? -EIO : wb.err;
+			return err ? err : wb.err;
 		td->written_back[i] = true;
 	}
 	return 0;

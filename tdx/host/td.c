@@ -48,12 +48,10 @@ static int config_keys(struct tdx_td *td)
 
 	for (unsigned int i = 0; i < c->nr_packages; i++) {
 		struct on_package p = {.td = td, .lp = c->package_lp[i]};
-		int err = c->run_on(c->ctx, p.lp, config_key, &p);
+		int err = host_run_on(td->host, p.lp, config_key, &p);
 
-		if (err)
-			host_log(td->host, TPT_LOG_ERROR, "LP %u can't be reached: %d", p.lp, err);
 		if (err || p.err)
-			return err ? -EIO : p.err;
+			return err ? err : p.err;
 	}
 	return 0;
 }

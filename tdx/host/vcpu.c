@@ -104,18 +104,15 @@ static void flush_here(void *arg)
 
 int host_vcpu_flush(struct tdx_vcpu *vcpu, bool patient)
 {
-	const struct tdx_host_config *c = &vcpu->td->host->config;
 	struct flush f = {.vcpu = vcpu, .patient = patient};
 	int lp = atomic_load(&vcpu->lp), err;
 
 	if (lp == NO_LP)
 		return 0;
 	f.lp = (unsigned int)lp;
-	err = c->run_on(c->ctx, f.lp, flush_here, &f);
-	if (err) {
-		host_log(vcpu->td->host, TPT_LOG_ERROR, "LP %u can't be reached: %d", f.lp, err);
-		return -EIO;
-	}
+	err = host_run_on(vcpu->td->host, f.lp, flush_here, &f);
+	if (err)
+		return err;
 	if (!f.err)
 		atomic_store(&vcpu->lp, NO_LP);
 	return f.err;
