@@ -1,8 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/*
- * A TD's making, memory and end: which frames stand behind its pages, who gets them when a page
- * changes sides, and what is left when it is gone. No guest runs here.
- */
+/* A TD's making and end, and what is left when it is gone. No guest runs here. */
 #include "cli/td_internal.h"
 
 #include <errno.h>
@@ -27,8 +24,6 @@
 /* 4 levels: 48 bits of guest-physical address, the uppermost of which means shared. */
 #define LEVELS	 4
 #define GPA_BITS 48
-/* Made-up host-virtual addresses: what shared memory is named by. */
-#define HVA_BASE (1ull << 46)
 
 /* ---- what the module, the host half and the library are given ---- */
 
@@ -96,167 +91,6 @@ static void clear(void *ctx, tpt_hpa hpa, uint64_t bytes)
 static void host_log(void *ctx, enum tpt_log_level level, const char *text)
 {
 	simtd_log(ctx, level, text);
-}
-
-/* ---- frames ---- */
-
-struct simtd_slot *simtd_find_slot(struct simtd *td, uint64_t gpa, uint64_t size)
-{
-	for (unsigned int i = 0; i < td->nr_slots; i++) {
-		struct simtd_slot *s = &td->slots[i];
-
-		if (gpa >= s->gpa && gpa - s->gpa < s->pages * TD_PAGE &&
-		    size <= s->pages * TD_PAGE - (gpa - s->gpa))
-			return s;
-	}
-	return NULL;
-}
-
-/* guest_memfd: a frame for each page on first use. */
-static int get_page(void *ctx, uint64_t index, tpt_pfn *pfn, enum tpt_level *level)
-{
-	struct simtd_slot *s = ctx;
-	int err = 0;
-
-	pthread_mutex_lock(&s->td->frames);
-	if (!s->private_hpa[index]) {
-		err = machine_mem_alloc(s->td->machine, 0, 0, &s->private_hpa[index]);
-		s->td->private_pages += !err;
-	}
-	*pfn = tpt_hpa_to_pfn((tpt_hpa){s->private_hpa[index]});
-	*level = TPT_LEVEL_4K;
-	pthread_mutex_unlock(&s->td->frames);
-	return err;
-}
-
-/* Gives frames [start, end) of @hpa back to the machine. */
-static void free_frames(struct simtd *td, uint64_t *hpa, uint64_t start, uint64_t end,
-			uint64_t *pages)
-{
-	pthread_mutex_lock(&td->frames);
-	for (uint64_t i = start; i < end; i++) {
-		if (!hpa[i])
-			continue;
-		machine_mem_free(td->machine, hpa[i], 0);
-		hpa[i] = 0;
-		(*pages)--;
-	}
-	pthread_mutex_unlock(&td->frames);
-}
-
-static void free_range(void *ctx, uint64_t start, uint64_t end)
-{
-	struct simtd_slot *s = ctx;
-
-	free_frames(s->td, s->private_hpa, start, end, &s->td->private_pages);
-}
-
-static const struct tpt_gmem_ops gmem_ops = {
-	.size = sizeof(gmem_ops),
-	.get_page = get_page,
-	.free_range = free_range,
-};
-
-/* A whole 2 MiB block, if none of its pages has a frame yet and the slot has all of them. */
-static bool alloc_block(struct simtd_slot *s, uint64_t index)
-{
-	uint64_t first = index & ~511ull, hpa;
-
-	if (s->td->config.shared_level < TPT_LEVEL_2M || (s->gpa | s->hva) % (2 * MIB) ||
-	    first + 512 > s->pages)
-		return false;
-	for (uint64_t i = first; i < first + 512; i++)
-		if (s->shared_hpa[i])
-			return false;
-	if (machine_mem_alloc(s->td->machine, 1, 9, &hpa))
-		return false;
-	for (uint64_t i = 0; i < 512; i++)
-		s->shared_hpa[first + i] = hpa + i * TD_PAGE;
-	s->td->shared_pages += 512;
-	return true;
-}
-
-/* Is the block around the page one aligned 2 MiB of host memory? */
-static bool is_block(const struct simtd_slot *s, uint64_t index)
-{
-	uint64_t first = index & ~511ull;
-
-	if (s->gpa % (2 * MIB) || first + 512 > s->pages || s->shared_hpa[first] % (2 * MIB))
-		return false;
-	for (uint64_t i = 0; i < 512; i++)
-		if (s->shared_hpa[first + i] != s->shared_hpa[first] + i * TD_PAGE)
-			return false;
-	return true;
-}
-
-static int lookup(void *ctx, const struct tpt_backing_query *q, struct tpt_backing_page *page)
-{
-	struct simtd *td = ctx;
-	struct simtd_slot *s = simtd_find_slot(td, q->gfn << TPT_PAGE_SHIFT, TD_PAGE);
-	uint64_t index;
-	int err = 0;
-
-	if (!s)
-		return -EFAULT;
-	index = q->gfn - (s->gpa >> TPT_PAGE_SHIFT);
-	pthread_mutex_lock(&td->frames);
-	if (!s->shared_hpa[index] && !alloc_block(s, index)) {
-		err = machine_mem_alloc(td->machine, 1, 0, &s->shared_hpa[index]);
-		td->shared_pages += !err;
-	}
-	if (!err)
-		*page = (struct tpt_backing_page){
-			.pfn = tpt_hpa_to_pfn((tpt_hpa){s->shared_hpa[index]}),
-			.writable = true,
-			.level = is_block(s, index) ? TPT_LEVEL_2M : TPT_LEVEL_4K,
-		};
-	pthread_mutex_unlock(&td->frames);
-	return err;
-}
-
-static const struct tpt_backing_ops backing_ops = {.size = sizeof(backing_ops), .lookup = lookup};
-
-/* ---- conversion ---- */
-
-/* What private pages [gpa, gpa + size) held goes; nothing maps it any more. */
-static int drop_private(struct simtd *td, const struct simtd_slot *s, uint64_t gpa, uint64_t size)
-{
-	(void)td;
-	return tpt_gmem_punch_hole(s->gmem, gpa - s->gpa, size);
-}
-
-/* The same for shared ones, as a host takes memory back: notifier first. */
-static int drop_shared(struct simtd *td, const struct simtd_slot *s, uint64_t gpa, uint64_t size)
-{
-	uint64_t hva = s->hva + (gpa - s->gpa), first = (gpa - s->gpa) / TD_PAGE;
-	struct tpt_invalidation token;
-	int err = tpt_vm_invalidate_begin(simtd_vm(td), tpt_hva_make(hva), tpt_hva_make(hva + size),
-					  &token);
-
-	if (err < 0)
-		return err;
-	free_frames(td, s->shared_hpa, first, first + size / TD_PAGE, &td->shared_pages);
-	tpt_vm_invalidate_end(simtd_vm(td), &token);
-	return 0;
-}
-
-int simtd_convert(struct simtd *td, const struct simtd_slot *slot, uint64_t gpa, uint64_t size,
-		  bool private_, uint64_t *done)
-{
-	tpt_gfn start = gpa >> TPT_PAGE_SHIFT, at = start;
-	int err = sim_set_private(td->sim, start, start + size / TD_PAGE, private_, &at);
-
-	*done = (at - start) << TPT_PAGE_SHIFT;
-	if (*done) {
-		int e = private_ ? drop_shared(td, slot, gpa, *done)
-				 : drop_private(td, slot, gpa, *done);
-
-		err = err ? err : e;
-	}
-	pthread_mutex_lock(&td->frames);
-	*(private_ ? &td->to_private : &td->to_shared) += at - start;
-	pthread_mutex_unlock(&td->frames);
-	return err;
 }
 
 /* ---- making one ---- */
@@ -387,7 +221,7 @@ static int make_vm(struct simtd *td, char *why, size_t why_size)
 		.max_leaf_level = TPT_LEVEL_2M,
 		.max_private_level = TPT_LEVEL_4K,
 		.zap_chunk = td->config.zap_chunk,
-		.backing = &backing_ops,
+		.backing = &simtd_backing_ops,
 		.backing_ctx = td,
 		.external = &tdx_external_ops,
 		.external_ctx = td->tdx,
@@ -501,51 +335,7 @@ uint64_t simtd_shared(const struct simtd *td)
 	return td->shared;
 }
 
-/* ---- memory ---- */
-
-/* Both arrays, or neither. */
-static int alloc_arrays(struct simtd_slot *s)
-{
-	s->private_hpa = calloc(s->pages, sizeof(*s->private_hpa));
-	s->shared_hpa = calloc(s->pages, sizeof(*s->shared_hpa));
-	if (s->private_hpa && s->shared_hpa)
-		return 0;
-	free(s->private_hpa);
-	free(s->shared_hpa);
-	return -ENOMEM;
-}
-
-int simtd_add_slot(struct simtd *td, uint64_t gpa, uint64_t size)
-{
-	struct simtd_slot *s = &td->slots[td->nr_slots];
-	struct tpt_memory_region region = {
-		.slot = td->nr_slots,
-		.flags = TPT_MEM_GUEST_MEMFD,
-		.gpa = tpt_gpa_make(gpa),
-		.size = size,
-		.hva = tpt_hva_make(simtd_hva(gpa)),
-	};
-	int err;
-
-	if (td->nr_slots == TD_MAX_SLOTS)
-		return -ENOSPC;
-	if (!size || (gpa | size) % TD_PAGE || gpa + size < gpa || gpa + size > td->shared)
-		return -EINVAL;
-	*s = (struct simtd_slot){td, gpa, size / TD_PAGE, region.hva.a, NULL, NULL, NULL};
-	err = alloc_arrays(s);
-	if (err)
-		return err;
-	/* From here on simtd_end() frees it. */
-	td->nr_slots++;
-	err = tpt_gmem_create(simtd_vm(td), size, &gmem_ops, s, &s->gmem);
-	region.gmem = s->gmem;
-	if (!err)
-		err = sim_set_memory_region(td->sim, &region);
-	if (!err)
-		err = sim_set_private(td->sim, gpa >> TPT_PAGE_SHIFT,
-				      (gpa + size) >> TPT_PAGE_SHIFT, true, NULL);
-	return err;
-}
+/* ---- what it is built from ---- */
 
 int simtd_add_page(struct simtd *td, uint64_t gpa, const void *content, bool measure)
 {
@@ -567,24 +357,6 @@ int simtd_add_page(struct simtd *td, uint64_t gpa, const void *content, bool mea
 int simtd_finalize(struct simtd *td)
 {
 	return tdx_td_finalize(td->tdx);
-}
-
-uint64_t simtd_hva(uint64_t gpa)
-{
-	return HVA_BASE + gpa;
-}
-
-void *simtd_shared_ptr(struct simtd *td, uint64_t gpa)
-{
-	struct simtd_slot *s = simtd_find_slot(td, gpa, 1);
-	uint64_t hpa = 0;
-
-	if (!s)
-		return NULL;
-	pthread_mutex_lock(&td->frames);
-	hpa = s->shared_hpa[(gpa - s->gpa) / TD_PAGE];
-	pthread_mutex_unlock(&td->frames);
-	return hpa ? machine_mem_ptr(td->machine, hpa + gpa % TD_PAGE) : NULL;
 }
 
 /* ---- counters ---- */
@@ -631,20 +403,6 @@ void simtd_get_stats(struct simtd *td, struct simtd_stats *stats)
 }
 
 /* ---- the end ---- */
-
-/* Frames are the embedder's: they go when nothing maps them any more. */
-static void free_slots(struct simtd *td)
-{
-	for (unsigned int i = 0; i < td->nr_slots; i++) {
-		struct simtd_slot *s = &td->slots[i];
-
-		free_frames(td, s->private_hpa, 0, s->pages, &td->private_pages);
-		free_frames(td, s->shared_hpa, 0, s->pages, &td->shared_pages);
-		free(s->private_hpa);
-		free(s->shared_hpa);
-	}
-	td->nr_slots = 0;
-}
 
 /* An entry of a larger page is somebody's only if the page is one: NDA otherwise. */
 static void count_pamt(struct simtd *td, unsigned int level, uint64_t bytes,
@@ -695,7 +453,7 @@ void simtd_end(struct simtd *td, struct simtd_remains *remains)
 	end_vm(td, remains);
 	remains->misuses = sim_stop(td->sim);
 	end_tdx(td, remains);
-	free_slots(td);
+	simtd_free_slots(td);
 	if (td->module) {
 		count_pamt(td, 0, TD_PAGE, remains);
 		count_pamt(td, 1, 2 * MIB, remains);

@@ -75,6 +75,10 @@ unsigned int simtd_current_lp(void *td);
 /* Makes the calling thread be on @lp; returns where it was, for another such call. */
 unsigned int simtd_stand_on(struct simtd *td, unsigned int lp);
 
+/* td_memory.c: what stands behind GFNs that are shared; the context is the TD. */
+extern const struct tpt_backing_ops simtd_backing_ops;
+/* Frames are the embedder's: they go when nothing maps them any more. */
+void simtd_free_slots(struct simtd *td);
 /* The slot that holds all of [gpa, gpa + size), or NULL. */
 struct simtd_slot *simtd_find_slot(struct simtd *td, uint64_t gpa, uint64_t size);
 /*
