@@ -356,7 +356,12 @@ int simtd_add_page(struct simtd *td, uint64_t gpa, const void *content, bool mea
 
 int simtd_finalize(struct simtd *td)
 {
-	return tdx_td_finalize(td->tdx);
+	int err = tdx_td_finalize(td->tdx);
+
+	/* From now on pages come by fault, and may come before one. */
+	if (!err)
+		tpt_vm_allow_prefault(sim_vm(td->sim), true);
+	return err;
 }
 
 /* ---- counters ---- */

@@ -82,6 +82,15 @@ struct tpt_vm_config {
 };
 
 /*
+ * Levels that a guest of this guest-physical width (bits, shared bit included) should have: 4 where
+ * they reach, even on a processor with 5: each level more is a load more in every walk.
+ */
+static inline uint32_t tpt_vm_levels(uint32_t guest_maxphyaddr)
+{
+	return guest_maxphyaddr <= 48 ? 4 : 5;
+}
+
+/*
  * Fills *config with what most VMs want; the tables of functions are NULL and the caller's to set.
  * 4 levels, 46 bits of physical address on both sides, one address space, leaves up to 1 GiB,
  * private ones of 4 KiB, no flags.

@@ -175,6 +175,10 @@ static void A10_the_levels_reach_the_guests_addresses(void **state)
 		}
 		assert_int_equal(host_end(h), 0);
 	}
+	assert_int_equal(tpt_vm_levels(46), 4);
+	assert_int_equal(tpt_vm_levels(48), 4);
+	assert_int_equal(tpt_vm_levels(49), 5);
+	assert_int_equal(tpt_vm_levels(52), 5);
 }
 
 int main(void)
