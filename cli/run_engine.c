@@ -221,8 +221,10 @@ static uint64_t slowest(struct run *r)
 static int side_by_side(struct run *r)
 {
 	struct worker *w = calloc(r->sc->vm.vcpus, sizeof(*w));
-	int err = w ? 0 : run_fail(r, -ENOMEM, "no memory");
+	int err = 0;
 
+	if (!w)
+		return run_fail(r, -ENOMEM, "no memory");
 	for (unsigned int i = 0; !err && i < r->sc->vm.vcpus; i++) {
 		w[i].r = r;
 		w[i].vcpu = i;
@@ -236,7 +238,7 @@ static int side_by_side(struct run *r)
 	}
 	if (err || r->killed)
 		atomic_store(&r->stop, true);
-	for (unsigned int i = 0; w && i < r->sc->vm.vcpus; i++)
+	for (unsigned int i = 0; i < r->sc->vm.vcpus; i++)
 		if (w[i].started)
 			pthread_join(w[i].thread, NULL);
 	free(w);
@@ -251,7 +253,7 @@ static int make_slots(struct run *r)
 
 	for (uint32_t i = 0; i < r->sc->nr_slots; i++)
 		nr += r->sc->slots[i].nr;
-	r->slots = calloc(nr, sizeof(*r->slots));
+	r->slots = calloc(nr ? nr : 1, sizeof(*r->slots));
 	if (!r->slots)
 		return run_fail(r, -ENOMEM, "no memory");
 	for (uint32_t i = 0; i < r->sc->nr_slots; i++) {

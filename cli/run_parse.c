@@ -405,8 +405,10 @@ static int parse_slot(struct parser *p)
 		return bad(p, "slot: the vm line comes first");
 	*l = (struct run_slot_line){.line = p->line, .page = TPT_LEVEL_4K};
 	err = span(p, "a slot's id", TPT_MEMSLOT_IDS - 1, &l->id, &last);
-	l->nr = last - l->id + 1;
-	err = err ? err : area(p, &l->area);
+	if (!err) {
+		l->nr = last - l->id + 1;
+		err = area(p, &l->area);
+	}
 	while (!err && peek(p)) {
 		if ((value = take_key(p, "page")))
 			err = level(p, "page", value, &l->page);

@@ -11,7 +11,7 @@
 #include "cli/replay.h"
 
 #define NUM(n) replay_number(n, (char[REPLAY_NUMBER_LEN]){0})
-#define NAME   -14
+#define NAME   (-14)
 
 static uint64_t value(const struct run *r, const char *name)
 {
