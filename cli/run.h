@@ -326,6 +326,10 @@ struct run {
  * r->why. Ended by run_free() in any case. */
 int run_run(struct run *r);
 void run_free(struct run *r);
+
+/* Of a run under way (run_state.c). */
+struct tpt_vm *run_vm(struct run *r);
+void run_snap(struct run *r, struct run_snapshot *at);
 /* Writes r->why, once, and returns @err. */
 int run_fail(struct run *r, int err, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
@@ -344,8 +348,6 @@ int events_drain_rings(struct run *r);
 /* What was written and never found, at the end. */
 int events_last_log(struct run *r);
 int events_create_slot(struct run *r, struct run_slot *s, uint64_t gpa);
-struct tpt_vm *run_vm(struct run *r);
-void run_snap(struct run *r, struct run_snapshot *at);
 
 /* ---- counters and screens (run_count.c, run_screen.c, run_json.c) ---- */
 
