@@ -224,15 +224,15 @@ static void group_change(struct grouping *g, struct task *k, uint32_t i)
 	enum trace_word was = trace_word_class(ev->change.old_word, ev->level);
 	enum trace_word is = trace_word_class(ev->change.new_word, ev->level);
 	bool gone = is == TRACE_WORD_EMPTY || is == TRACE_WORD_FROZEN;
+	bool by_fault =
+		was == TRACE_WORD_EMPTY || (was == TRACE_WORD_LEAF && fault_changes(g, k, i, is));
 
-	if (was == TRACE_WORD_EMPTY && !gone) {
+	if (by_fault && !gone) {
 		group_install(g, k, i);
 	} else if (was == TRACE_WORD_EMPTY || was == TRACE_WORD_FROZEN) {
 		place(g, i, gone ? TRACE_ATTR_FREEZE : TRACE_ATTR_ODD_WORD, TRACE_NONE);
 	} else if (gone) {
 		group_removal(g, k, i);
-	} else if (was == TRACE_WORD_LEAF && fault_changes(g, k, i, is)) {
-		group_install(g, k, i);
 	} else if (was == TRACE_WORD_TABLE && is == TRACE_WORD_LEAF) {
 		place(g, i, TRACE_ATTR_RECOVER, TRACE_NONE);
 	} else if (was == TRACE_WORD_LEAF && is == TRACE_WORD_TABLE) {
