@@ -159,7 +159,7 @@ struct replay_counts {
 	uint64_t generations, generations_different; /* checked against the slots' history */
 	uint64_t host_events, host_removed;	     /* delivered; leaves they removed */
 	uint64_t host_removed_recorded;
-	uint64_t dirty_calls[DIRTY_ZAP + 1];	/* made */
+	uint64_t dirty_calls[DIRTY_CALLS];	/* made */
 	uint64_t dirty_calls_skipped;		/* this kind of VM has no dirty log */
 	uint64_t frames;			/* of 4 KiB, given to the machine */
 	uint64_t frame_sources[BACKING_FRAMES]; /* of the backing's answers */
@@ -312,11 +312,12 @@ struct replay_tally {
 
 /* What dirty logs do to entries, entry by entry: replay_compare_dirty.c. */
 struct replay_compare_dirty {
-	struct replay_tally words;  /* write-protected, or given W back by a walk */
-	struct replay_tally splits; /* and tables made huge leaves again */
-	struct replay_tally fast;   /* fast faults */
-	struct replay_tally behind; /* leaves after a call, the whole slot */
-	uint64_t extra;		    /* of the different: changed only here */
+	struct replay_tally words;     /* write-protected, or given W back by a walk */
+	struct replay_tally splits;    /* and tables made huge leaves again */
+	struct replay_tally fast;      /* fast faults */
+	struct replay_tally recovered; /* tables taken away by NX recovery */
+	struct replay_tally behind;    /* leaves after a call, the whole slot */
+	uint64_t extra;		       /* of the different: changed only here */
 	uint32_t first_line, last_line;
 
 	/* What the calls changed here and nobody has recorded yet, oldest first. */
@@ -367,7 +368,8 @@ struct replay_finding *replay_compare_find(struct replay_compare *c, enum replay
 					   uint32_t line);
 void replay_compare_dirty_call(struct replay_compare *c, struct replay *r,
 			       const struct dirty_call *call);
-void replay_compare_dirty_event(struct replay_compare *c, const struct tpt_event *e);
+void replay_compare_dirty_event(struct replay_compare *c, const struct replay *r,
+				const struct tpt_event *e);
 void replay_compare_dirty_played(struct replay_compare *c, struct replay *r, uint32_t event);
 /* A fault that the fast path answered when it was recorded. Returns whether it differs. */
 bool replay_compare_dirty_fast(struct replay_compare *c, const struct replay *r,

@@ -303,7 +303,7 @@ static void on_event(void *ctx, struct replay *r, const struct tpt_event *e)
 	enum trace_word what;
 
 	if (r->call)
-		replay_compare_dirty_event(c, e);
+		replay_compare_dirty_event(c, r, e);
 	if (!c->in_fault)
 		return;
 	if (e->kind == TPT_EVENT_MARK_MMIO) {

@@ -79,6 +79,7 @@ static void forget_queue(struct replay_compare *c, uint32_t line)
 void replay_compare_dirty_call(struct replay_compare *c, struct replay *r,
 			       const struct dirty_call *call)
 {
+	c->dirty.recovered.recorded += call->kind == DIRTY_NX_RECOVER;
 	/* Calls of one moment leave one burst behind. */
 	if (!c->dirty.call || c->dirty.call->at != call->at)
 		forget_queue(c, replay_now(r).line);
@@ -86,13 +87,31 @@ void replay_compare_dirty_call(struct replay_compare *c, struct replay *r,
 		c->dirty.call = call;
 }
 
-void replay_compare_dirty_event(struct replay_compare *c, const struct tpt_event *e)
+/* Which table NX recovery takes is the library's to decide. */
+static void compare_recovered(struct replay_compare *c, const struct replay *r,
+			      const struct tpt_event *e)
+{
+	const struct replay_change ours = {
+		false, {true, e->as_id, e->level, e->gfn, e->new_spte.w}, e->old_spte.w};
+
+	if (e->kind != TPT_EVENT_SPTE_CHANGED || e->level != TPT_LEVEL_2M ||
+	    trace_word_class(e->old_spte.w, e->level) != TRACE_WORD_TABLE)
+		return;
+	c->dirty.recovered.compared++;
+	if (e->gfn != r->call->first || e->as_id != r->call->as_id)
+		differs(c, &c->dirty.recovered, replay_now(r).line, NULL, &ours);
+}
+
+void replay_compare_dirty_event(struct replay_compare *c, const struct replay *r,
+				const struct tpt_event *e)
 {
 	struct replay_compare_dirty *d = &c->dirty;
 	bool page = e->kind == TPT_EVENT_GET_PAGE;
 	enum trace_word is = trace_word_class(e->new_spte.w, e->level);
 	struct replay_change *n;
 
+	if (r->call->kind == DIRTY_NX_RECOVER)
+		compare_recovered(c, r, e);
 	if (!page && (e->kind != TPT_EVENT_SPTE_CHANGED || is == TRACE_WORD_EMPTY ||
 		      is == TRACE_WORD_FROZEN))
 		return;

@@ -410,6 +410,15 @@ static int zap_table(struct replay *r, const struct dirty_call *call)
 			   : 0;
 }
 
+/* One table, the oldest. */
+static int recover_nx(struct replay *r)
+{
+	int recovered = tpt_vm_nx_recover(sim_vm(r->sim), UINT32_MAX);
+
+	return recovered < 0 ? replay_fail(r, recovered, "NX recovery: %s", strerror(-recovered))
+			     : 0;
+}
+
 static int direct_dirty(struct replay *r, const struct dirty_call *call)
 {
 	struct direct *d = r->vm;
@@ -421,6 +430,10 @@ static int direct_dirty(struct replay *r, const struct dirty_call *call)
 		return switch_log(r, call);
 	case DIRTY_ZAP:
 		return zap_table(r, call);
+	case DIRTY_NX_RECOVER:
+		return recover_nx(r);
+	case DIRTY_CALLS:
+		break;
 	case DIRTY_READ:
 	case DIRTY_GET:
 		return l ? read_log(r, call, l) : 0;

@@ -324,6 +324,25 @@ static void look_in_slot(void *ctx, const struct state_leaf *l)
 }
 
 /*
+ * When did the log go on that run @n shows first? A log that begins full leaves nothing behind: it
+ * goes on with the first small leaf after the last huge one. Later, nothing huge was mapped; so
+ * what was mapped before the log in truth was on is the same with it.
+ */
+static uint32_t on_since(const struct planning *g, size_t n)
+{
+	bool unseen =
+		g->p->mode == DIRTY_MANUAL_INITIALLY_SET && !n && g->t->log_since != TRACE_NONE;
+	uint32_t since = unseen ? g->t->log_since : g->runs[n].first;
+	const struct trace_fault *f;
+
+	if (!unseen)
+		return since;
+	/* Before the fault's first word: its tables. */
+	f = &g->t->faults[g->t->fault_of[g->t->owner[since]]];
+	return g->t->installs[f->first];
+}
+
+/*
  * The log of run @n's slot goes on, and with it those of the other writable slots: a VMM logs all
  * of its guest. But where a log on protects, a slot with something writable shows it by a run of
  * its own, then or never.
@@ -332,7 +351,7 @@ static int switch_on(struct planning *g, size_t n, uint32_t last)
 {
 	const struct run *r = &g->runs[n];
 	const struct slot_table *table = slots_table_at(g->h, trace_zaps_before(g->t, r->first));
-	struct dirty_call call = {.kind = DIRTY_LOG_ON, .at = r->first, .last = TRACE_NONE};
+	struct dirty_call call = {.kind = DIRTY_LOG_ON, .at = on_since(g, n), .last = TRACE_NONE};
 	int err = 0;
 
 	for (uint32_t as_id = 0; as_id < SLOT_ADDRESS_SPACES; as_id++)
@@ -350,7 +369,7 @@ static int switch_on(struct planning *g, size_t n, uint32_t last)
 				continue;
 			call.as_id = as_id;
 			call.def = in.def;
-			call.last = own ? last : TRACE_NONE;
+			call.last = own && call.at == r->first ? last : TRACE_NONE;
 			err = add_call(g, &call);
 		}
 	return err;
@@ -468,6 +487,19 @@ static int switch_off(struct planning *g, uint32_t at)
 	return err;
 }
 
+/* Did the slot log until the moment of the call? */
+static bool was_logged(const struct planning *g, const struct dirty_call *call)
+{
+	for (uint32_t i = 0; i < g->p->nr_calls; i++) {
+		const struct dirty_call *c = &g->p->calls[i];
+
+		if (c->kind == DIRTY_LOG_OFF && c->as_id == call->as_id &&
+		    slots_same(c->def, call->def))
+			return true;
+	}
+	return false;
+}
+
 static int add_offs(struct planning *g, size_t n)
 {
 	struct dirty_call call = {.kind = DIRTY_ZAP,
@@ -481,6 +513,8 @@ static int add_offs(struct planning *g, size_t n)
 	call.def = slot_at(g, call.at, call.as_id, call.first);
 	if (err || g->offs[n].recover || !call.def)
 		return err;
+	if (err == 0 && g->p->nx == HOST_ON && !was_logged(g, &call))
+		call.kind = DIRTY_NX_RECOVER;
 	return add_call(g, &call);
 }
 

@@ -36,6 +36,8 @@ enum dirty_call_kind {
 	DIRTY_GET,   /* an automatic log is read and cleared */
 	DIRTY_CLEAR, /* a range of a manual log is cleared */
 	DIRTY_ZAP, /* no call: a table of small leaves is taken away (log off, before Linux 6.14) */
+	DIRTY_NX_RECOVER, /* nor of a log: NX recovery takes the oldest split page away */
+	DIRTY_CALLS,
 };
 
 struct dirty_call {
@@ -45,7 +47,7 @@ struct dirty_call {
 	uint32_t as_id;
 	const struct slot_def *def;
 	bool more;		/* CLEAR: another range of the same reading follows */
-	uint64_t first, npages; /* CLEAR: in the slot; ZAP: first is a GFN */
+	uint64_t first, npages; /* CLEAR: in the slot; ZAP, NX_RECOVER: first is a GFN */
 };
 
 /* A setting of the recording host. */
@@ -60,7 +62,7 @@ struct dirty_plan {
 	enum host_setting nx;	 /* NX huge pages */
 	enum host_setting huge;	 /* a huge leaf was ever installed */
 	bool recovers;		 /* log off makes huge leaves in place */
-	uint32_t counts[DIRTY_ZAP + 1];
+	uint32_t counts[DIRTY_CALLS];
 };
 
 /* @t and @h must outlive the plan; ended with dirty_plan_free() whatever is returned. 0 or

@@ -57,9 +57,13 @@ static void json_history(const struct slot_history *h, FILE *out)
 static void json_settings(const struct replay *r, FILE *out)
 {
 	static const char *const calls[] = {
-		[DIRTY_LOG_ON] = "log_on",     [DIRTY_LOG_OFF] = "log_off",
-		[DIRTY_READ] = "read",	       [DIRTY_GET] = "get",
-		[DIRTY_CLEAR] = "clear_range", [DIRTY_ZAP] = "tables_taken",
+		[DIRTY_LOG_ON] = "log_on",
+		[DIRTY_LOG_OFF] = "log_off",
+		[DIRTY_READ] = "read",
+		[DIRTY_GET] = "get",
+		[DIRTY_CLEAR] = "clear_range",
+		[DIRTY_ZAP] = "tables_taken",
+		[DIRTY_NX_RECOVER] = "nx_recovered",
 	};
 	const struct replay_settings s = replay_settings(r);
 
@@ -74,7 +78,7 @@ static void json_settings(const struct replay *r, FILE *out)
 	flag(out, "dirty_log_shown", r->dirty->mode_shown, "}");
 	close_object(out);
 	open_object(out, "dirty_calls");
-	for (int k = 0; k <= DIRTY_ZAP; k++)
+	for (int k = 0; k < DIRTY_CALLS; k++)
 		member(out, calls[k], r->counts.dirty_calls[k]);
 	last(out, "passed_over", r->counts.dirty_calls_skipped);
 	close_object(out);
@@ -251,6 +255,7 @@ static void json_compare(const struct replay_compare *c, FILE *out)
 	json_tally(&c->dirty.splits, "splits", out);
 	json_tally(&c->dirty.fast, "fast_faults", out);
 	json_tally(&c->dirty.behind, "left_behind", out);
+	json_tally(&c->dirty.recovered, "nx_recovered", out);
 	last(out, "only_here", c->dirty.extra);
 	fprintf(out, "}");
 	close_object(out);

@@ -87,6 +87,11 @@ static void print_dirty(const struct replay *r, FILE *out)
 {
 	const uint64_t *n = r->counts.dirty_calls;
 
+	if (n[DIRTY_NX_RECOVER])
+		replay_line(out, "", "%s tables taken away by NX recovery",
+			    NUM(n[DIRTY_NX_RECOVER]));
+	if (n[DIRTY_ZAP] && r->dirty->mode == DIRTY_NONE)
+		replay_line(out, "", "%s tables of small leaves taken away", NUM(n[DIRTY_ZAP]));
 	if (r->dirty->mode == DIRTY_NONE)
 		return;
 	replay_line(out, "dirty logs", "%s (%s)", dirty_mode_name(r->dirty->mode),
@@ -303,6 +308,8 @@ static void print_dirty_compare(const struct replay_compare *c, FILE *out)
 	print_tally("  splits", &d->splits, out);
 	print_tally("  fast faults", &d->fast, out);
 	print_tally("  left behind", &d->behind, out);
+	if (d->recovered.recorded)
+		print_tally("  recovered", &d->recovered, out);
 }
 
 static void print_compare(const struct replay_summary *s, FILE *out)

@@ -11,6 +11,8 @@
 /* Edges that nothing fixes are moved outwards to this: a slot smaller than a huge page would forbid
  * huge pages. */
 #define EDGE_PAGES 512ull
+/* No execution, in NPT. */
+#define WORD_NX (1ull << 63)
 /* A frame read-only at this many addresses is the host's shared zero page; ROM aliases come in
  * pairs. */
 #define ZERO_PAGE_GFNS 3
@@ -29,6 +31,7 @@ struct point {
 
 struct inference {
 	const struct trace *t;
+	bool nx_huge; /* huge leaves let no code run */
 	struct slot_history *h;
 	struct point *points; /* by epoch, then gfn */
 	size_t nr_points;
@@ -84,6 +87,14 @@ static struct point point_of(const struct trace *t, const struct trace_fault *f)
 	};
 }
 
+static void add_point(struct inference *in, const struct trace_fault *f)
+{
+	const struct trace_event *leaf = &in->t->events[f->leaf];
+
+	in->points[in->nr_points++] = point_of(in->t, f);
+	in->nx_huge |= leaf->level > 1 && leaf->change.new_word & WORD_NX;
+}
+
 static int collect(struct inference *in)
 {
 	const struct trace *t = in->t;
@@ -98,7 +109,7 @@ static int collect(struct inference *in)
 		const struct trace_fault *f = &t->faults[i];
 
 		if (f->outcome == TRACE_INSTALLED && f->leaf != TRACE_NONE)
-			in->points[in->nr_points++] = point_of(t, f);
+			add_point(in, f);
 		else if (f->outcome == TRACE_MMIO_CREATED || f->outcome == TRACE_MMIO_HIT)
 			in->holes[in->nr_holes++] = t->events[f->event].fault.gpa >> 12;
 	}
@@ -305,6 +316,9 @@ static int part_blocks(struct inference *in, const struct point *p, size_t n)
 	uint64_t done = UINT64_MAX;
 	int rc = 0;
 
+	/* Code that runs makes a block small as well, and nothing tells which. */
+	if (in->nx_huge)
+		return 0;
 	for (size_t i = 0; !rc && i < n; i++) {
 		uint64_t block = p[i].gfn / EDGE_PAGES;
 

@@ -226,6 +226,10 @@ struct trace {
 			     */
 	uint32_t *installs; /* event indexes, grouped by fault */
 	uint32_t nr_installs;
+	/* A log that begins full leaves nothing behind when it goes on. It may have been on since
+	 * this event: nothing huge was mapped from here to the first sign of a log. TRACE_NONE: no
+	 * such doubt. */
+	uint32_t log_since;
 	uint32_t *zap_alls; /* event indexes of kvm_mmu_zap_all_fast, ascending */
 	uint32_t nr_zap_alls;
 	uint64_t attrs[TRACE_ATTRS];

@@ -424,6 +424,41 @@ nomem:
 	return -ENOMEM;
 }
 
+/* The first sign of a dirty log, or the number of events. */
+static uint32_t first_log(const struct trace *t)
+{
+	for (uint32_t i = 0; i < t->nr_events; i++)
+		if (t->attr[i] == TRACE_ATTR_PROTECT || t->attr[i] == TRACE_ATTR_SPLIT)
+			return i;
+	return t->nr_events;
+}
+
+/* From when on the log that shows itself first may have been on: after the last huge leaf. */
+static void find_log_since(struct trace *t)
+{
+	uint32_t end = first_log(t), since = TRACE_NONE;
+	bool huge = false;
+
+	t->log_since = TRACE_NONE;
+	for (uint32_t i = 0; end < t->nr_events && i < end; i++) {
+		const struct trace_event *ev = &t->events[i];
+		bool leaf = t->attr[i] == TRACE_ATTR_INSTALL &&
+			    trace_word_class(ev->change.new_word, ev->level) == TRACE_WORD_LEAF;
+
+		huge |= leaf && ev->level > 1;
+		if (ev->kind == TRACE_ZAP_ALL_FAST || (leaf && ev->level > 1))
+			since = TRACE_NONE;
+		else if (leaf && since == TRACE_NONE)
+			since = i;
+	}
+	if (!huge || since == TRACE_NONE)
+		return;
+	t->log_since = since;
+	for (uint32_t n = 0; n < t->nr_faults; n++)
+		t->faults[n].logged |= t->faults[n].leaf != TRACE_NONE &&
+				       t->faults[n].leaf >= since && t->faults[n].leaf < end;
+}
+
 static int alloc_groups(struct grouping *g)
 {
 	struct trace *t = g->t;
@@ -464,6 +499,8 @@ int trace_group(struct trace *t)
 		rc = sort_installs(&g);
 	if (!rc)
 		rc = finish_faults(t);
+	if (!rc)
+		find_log_since(t);
 	for (uint32_t i = 0; !rc && i < t->nr_events; i++)
 		t->attrs[t->attr[i]]++;
 	free(g.tasks);
