@@ -68,7 +68,7 @@ __attribute__((format(printf, 1, 2))) static int command(const char *format, ...
 	fflush(stderr);
 	stdout_capture = capture(STDOUT_FILENO);
 	stderr_capture = capture(STDERR_FILENO);
-	ret = strcmp(argv[0], "run") ? cmd_replay(argc, argv) : cmd_run(argc, argv);
+	ret = argc && !strcmp(argv[0], "run") ? cmd_run(argc, argv) : cmd_replay(argc, argv);
 	fflush(stdout);
 	fflush(stderr);
 	restore(&stdout_capture, out, sizeof(out));
@@ -78,8 +78,8 @@ __attribute__((format(printf, 1, 2))) static int command(const char *format, ...
 
 static void assert_has(const char *text, const char *part)
 {
-	if (!strstr(text, part))
-		fail_msg("\"%s\" is not in:\n%s", part, text);
+	if (!text || !strstr(text, part))
+		fail_msg("\"%s\" is not in:\n%s", part, text ? text : "nothing");
 }
 
 struct temporary {
