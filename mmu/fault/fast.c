@@ -42,35 +42,51 @@ static bool restored(const struct pte_format *f, const struct memslot *slot,
 	return !pte_same(*new_, it->old) && pte_allows(f, *new_, access);
 }
 
+/* Walks and compare-and-exchanges before the slow path is asked. */
+#define FAST_TRIES 4
+
+/*
+ * One try. 0: the entry is changed, from *old to *new_; -ERR_BUSY: it was changed meanwhile, or its
+ * table is detached and only a walk from the root finds what stands there now; TPT_RET_PF_*, or
+ * another error.
+ */
+static int try_restore(struct fault_vcpu *vcpu, const struct tpt_fault *fault,
+		       const struct memslot *slot, struct tree_iter *it, tpt_spte *old,
+		       tpt_spte *new_)
+{
+	const struct fault_env *env = vcpu->env;
+	const struct pte_format *f = &env->trees->format;
+	unsigned int access = fault_access(fault);
+
+	if (!iter_start(it, env->trees, fault->as_id ? TREE_DIRECT_SMM : TREE_DIRECT, fault->gfn,
+			fault->gfn + 1, TPT_LEVEL_4K))
+		return TPT_RET_PF_INVALID;
+	walk_to_last(it);
+	if (iter_kind(it) != PTE_LEAF)
+		return TPT_RET_PF_INVALID;
+	if (pte_allows(f, it->old, access))
+		return TPT_RET_PF_SPURIOUS;
+	*old = it->old;
+	if (!restored(f, slot, it, access, new_))
+		return TPT_RET_PF_INVALID;
+	return tree_transition(&vcpu->actor, it, *new_, TREE_SHARED);
+}
+
 int fault_fast(struct fault_vcpu *vcpu, struct tpt_fault *fault)
 {
 	const struct fault_env *env = vcpu->env;
 	const struct pte_format *f = &env->trees->format;
 	const struct memslot *slot = slot_find(env->slots, fault->as_id, fault->gfn);
-	unsigned int access = fault_access(fault);
 	struct tree_iter it;
 	tpt_spte old, new_;
-	int err;
+	int ret = -ERR_BUSY;
 
 	if (!is_eligible(env, fault) || !slot || slot->invalid)
 		return TPT_RET_PF_INVALID;
-	if (!iter_start(&it, env->trees, fault->as_id ? TREE_DIRECT_SMM : TREE_DIRECT, fault->gfn,
-			fault->gfn + 1, TPT_LEVEL_4K))
-		return TPT_RET_PF_INVALID;
-	for (walk_to_last(&it);; iter_reread(&it)) {
-		if (iter_kind(&it) != PTE_LEAF)
-			return TPT_RET_PF_INVALID;
-		if (pte_allows(f, it.old, access))
-			return TPT_RET_PF_SPURIOUS;
-		old = it.old;
-		if (!restored(f, slot, &it, access, &new_))
-			return TPT_RET_PF_INVALID;
-		err = tree_transition(&vcpu->actor, &it, new_, TREE_SHARED);
-		if (!err)
-			break;
-		if (err != -ERR_BUSY)
-			return err;
-	}
+	for (unsigned int i = 0; ret == -ERR_BUSY && i < FAST_TRIES; i++)
+		ret = try_restore(vcpu, fault, slot, &it, &old, &new_);
+	if (ret)
+		return ret == -ERR_BUSY ? TPT_RET_PF_INVALID : ret;
 	/* After the entry, before the guest: whoever takes the mark in between protects it again.
 	 */
 	if (new_.w & ~old.w & f->write)
