@@ -4,6 +4,7 @@
 #include "cli/sim.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,6 +29,8 @@ struct sim {
 	struct sim_cpu cpu[SIM_MAX_VCPUS];
 	struct sim_td td;
 	bool has_td;
+	/* Moves when roots that vCPUs may have loaded are gone. */
+	_Atomic uint64_t roots_gone;
 	uint64_t misuses;    /* of the platform, when it was destroyed */
 	uint64_t shared_gpa; /* the shared bit as an address, 0 if there is none */
 };
@@ -53,9 +56,13 @@ static void on_flush(void *ctx, struct tpt_vm *vm, const struct tpt_flush *flush
 	struct sim *sim = ctx;
 
 	(void)vm;
-	/* A vCPU inside a TD keeps the root that it entered with. */
+	/* A vCPU in guest mode keeps the root that it entered with. */
 	if (flush->all && sim->has_td)
 		sim->td.kick(sim->td.ctx, true);
+	if (flush->all && !sim->has_td) {
+		atomic_fetch_add(&sim->roots_gone, 1);
+		machine_kick(sim->machine, NULL);
+	}
 	if (flush->all)
 		machine_flush(sim->machine, NULL, MACHINE_TAG_ALL, 0, MACHINE_GPA_END,
 			      MACHINE_FLUSH_REMOTE);
@@ -382,17 +389,33 @@ static void perform(struct sim_cpu *c, const struct access *a, struct machine_re
 		machine_access(c->cpu, a->gpa, a->kind, hw);
 }
 
+/*
+ * In guest mode as long as the access takes. Roots that went since they were loaded are looked for
+ * inside, where a kick reaches the vCPU: whoever takes them away waits until it is out.
+ */
+static void enter(struct sim *sim, struct sim_cpu *c, uint64_t roots_gone, const struct access *a,
+		  struct machine_result *hw)
+{
+	machine_cpu_enter_guest(c->cpu);
+	if (atomic_load(&sim->roots_gone) == roots_gone)
+		perform(c, a, hw);
+	else
+		*hw = (struct machine_result){.outcome = MACHINE_KICKED, .gpa = a->gpa};
+	machine_cpu_leave_guest(c->cpu);
+}
+
 /* One entry to the guest and what it exits with. */
 static int run_once(struct sim *sim, unsigned int vcpu, const struct access *a,
 		    struct sim_step *step)
 {
 	struct sim_cpu *c = &sim->cpu[vcpu];
-	uint64_t code;
+	uint64_t code, roots_gone = atomic_load(&sim->roots_gone);
 	int err = load(sim, vcpu);
 
-	if (err)
+	/* The root that was to be loaded may be gone, and freed: enter() sees that it is. */
+	if (err && (err != -EINVAL || atomic_load(&sim->roots_gone) == roots_gone))
 		return err;
-	perform(c, a, &step->hw);
+	enter(sim, c, roots_gone, a, &step->hw);
 	if (step->hw.outcome == MACHINE_OK)
 		return 0;
 	if (has_pml(sim))
