@@ -1,71 +1,11 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /* Proves `triptych decode`: what it prints of the public sample, how it guesses, what it refuses.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
+#include "tests/cli/command.h"
 
-#include <cmocka.h>
-
-#include "cli/cli.h"
-
-#define MAX_ARGS 16
-
-static char out[1 << 16], err[1 << 12];
-
-/* Sends @fd into a file of its own; returns what to give to restore(). */
-struct capture {
-	int fd, saved;
-	FILE *file;
-};
-
-static struct capture capture(int fd)
-{
-	struct capture c = {fd, dup(fd), tmpfile()};
-
-	assert_true(c.saved >= 0 && c.file);
-	assert_true(dup2(fileno(c.file), fd) >= 0);
-	return c;
-}
-
-static void restore(struct capture *c, char *text, size_t size)
-{
-	size_t len;
-
-	assert_true(dup2(c->saved, c->fd) >= 0);
-	close(c->saved);
-	rewind(c->file);
-	len = fread(text, 1, size - 1, c->file);
-	text[len] = 0;
-	fclose(c->file);
-}
-
-/* Runs the command with the words of @line; fills out and err. */
 static int decode(const char *line)
 {
-	char copy[1024], *argv[MAX_ARGS + 1] = {0};
-	struct capture stdout_capture, stderr_capture;
-	int argc = 0, ret;
-
-	snprintf(copy, sizeof(copy), "decode %s", line);
-	for (char *word = strtok(copy, " "); word; word = strtok(NULL, " ")) {
-		assert_true(argc < MAX_ARGS);
-		argv[argc++] = word;
-	}
-	fflush(stdout);
-	fflush(stderr);
-	stdout_capture = capture(STDOUT_FILENO);
-	stderr_capture = capture(STDERR_FILENO);
-	ret = cmd_decode(argc, argv);
-	fflush(stdout);
-	fflush(stderr);
-	restore(&stderr_capture, err, sizeof(err));
-	restore(&stdout_capture, out, sizeof(out));
-	return ret;
+	return command(cmd_decode, "decode %s", line);
 }
 
 static void assert_says(const char *text)

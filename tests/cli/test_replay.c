@@ -1,18 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /* Proves `triptych replay`: nothing differs on the recorded traces, anything damaged does, and bad
  * input is refused by name. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-
-#include <cmocka.h>
-
-#include "cli/cli.h"
 #include "cli/input.h"
+#include "tests/cli/command.h"
 
 #define SMALL	    "traces/kvm-npt-small.txt.xz"
 #define SMALL_SLOTS "traces/kvm-npt-small.slots"
@@ -20,64 +10,10 @@
 #define BOOT_4K	    "traces/kvm-npt-linux-boot-4k.txt.xz"
 #define PRECOPY	    "traces/kvm-npt-precopy.txt.xz"
 #define LINUX_SLOTS "traces/qemu-pc-256m.slots"
-#define MAX_ARGS    16
-
-static char out[1 << 16], err[1 << 14];
 
 /* ---- running the command ---- */
 
-struct capture {
-	int fd, saved;
-	FILE *file;
-};
-
-static struct capture capture(int fd)
-{
-	struct capture c = {fd, dup(fd), tmpfile()};
-
-	assert_true(c.saved >= 0 && c.file);
-	assert_true(dup2(fileno(c.file), fd) >= 0);
-	return c;
-}
-
-static void restore(struct capture *c, char *text, size_t size)
-{
-	size_t len;
-
-	assert_true(dup2(c->saved, c->fd) >= 0);
-	close(c->saved);
-	rewind(c->file);
-	len = fread(text, 1, size - 1, c->file);
-	text[len] = 0;
-	fclose(c->file);
-}
-
-/* Runs the command with the words of the line; fills out and err. */
-__attribute__((format(printf, 1, 2))) static int replay(const char *format, ...)
-{
-	char line[1024] = "replay ", *argv[MAX_ARGS + 1] = {0}, *rest;
-	struct capture stdout_capture, stderr_capture;
-	int argc = 0, ret;
-	va_list args;
-
-	va_start(args, format);
-	vsnprintf(line + 7, sizeof(line) - 7, format, args);
-	va_end(args);
-	for (char *word = strtok_r(line, " ", &rest); word; word = strtok_r(NULL, " ", &rest)) {
-		assert_true(argc < MAX_ARGS);
-		argv[argc++] = word;
-	}
-	fflush(stdout);
-	fflush(stderr);
-	stdout_capture = capture(STDOUT_FILENO);
-	stderr_capture = capture(STDERR_FILENO);
-	ret = cmd_replay(argc, argv);
-	fflush(stdout);
-	fflush(stderr);
-	restore(&stdout_capture, out, sizeof(out));
-	restore(&stderr_capture, err, sizeof(err));
-	return ret;
-}
+#define replay(...) command(cmd_replay, "replay " __VA_ARGS__)
 
 static const char *last_line(void)
 {

@@ -2,79 +2,10 @@
 /* Proves `triptych run`: the shipped scenarios are sound and count what arithmetic says, bad text
  * is refused by line, value and rule, and what a run writes as a trace replays with no difference.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-
-#include <cmocka.h>
-
-#include "cli/cli.h"
 #include "cli/input.h"
-
-#define MAX_ARGS 16
-
-static char out[1 << 17], err[1 << 14];
+#include "tests/cli/command.h"
 
 /* ---- running commands ---- */
-
-struct capture {
-	int fd, saved;
-	FILE *file;
-};
-
-static struct capture capture(int fd)
-{
-	struct capture c = {fd, dup(fd), tmpfile()};
-
-	assert_true(c.saved >= 0 && c.file);
-	assert_true(dup2(fileno(c.file), fd) >= 0);
-	return c;
-}
-
-static void restore(struct capture *c, char *text, size_t size)
-{
-	size_t len;
-
-	assert_true(dup2(c->saved, c->fd) >= 0);
-	close(c->saved);
-	rewind(c->file);
-	len = fread(text, 1, size - 1, c->file);
-	text[len] = 0;
-	fclose(c->file);
-}
-
-/* Runs the command with the words of the line, the first of which is its name; fills out and err.
- */
-__attribute__((format(printf, 1, 2))) static int command(const char *format, ...)
-{
-	char line[1024], *argv[MAX_ARGS + 1] = {0}, *rest;
-	struct capture stdout_capture, stderr_capture;
-	int argc = 0, ret;
-	va_list args;
-
-	va_start(args, format);
-	vsnprintf(line, sizeof(line), format, args);
-	va_end(args);
-	for (char *word = strtok_r(line, " ", &rest); word; word = strtok_r(NULL, " ", &rest)) {
-		assert_true(argc < MAX_ARGS);
-		argv[argc++] = word;
-	}
-	fflush(stdout);
-	fflush(stderr);
-	stdout_capture = capture(STDOUT_FILENO);
-	stderr_capture = capture(STDERR_FILENO);
-	ret = argc && !strcmp(argv[0], "run") ? cmd_run(argc, argv) : cmd_replay(argc, argv);
-	fflush(stdout);
-	fflush(stderr);
-	restore(&stdout_capture, out, sizeof(out));
-	restore(&stderr_capture, err, sizeof(err));
-	return ret;
-}
 
 static void assert_has(const char *text, const char *part)
 {
@@ -101,7 +32,7 @@ static struct temporary write_temporary(const char *text)
 static int run_text(const char *text, const char *options)
 {
 	struct temporary t = write_temporary(text);
-	int ret = command("run %s %s", t.path, options);
+	int ret = command(cmd_run, "run %s %s", t.path, options);
 
 	unlink(t.path);
 	return ret;
@@ -136,7 +67,7 @@ static void assert_sound(int ret)
 
 static void run_shipped(const char *name)
 {
-	assert_sound(command("run scenarios/%s.tpt --json", name));
+	assert_sound(command(cmd_run, "run scenarios/%s.tpt --json", name));
 }
 
 /* ---- the shipped scenarios, and what must be exact ---- */
@@ -244,7 +175,7 @@ static void published_figures_stand_apart(void **state)
 	const char *ours, *estimates, *published;
 
 	(void)state;
-	assert_int_equal(command("run scenarios/precopy-dirty.tpt"), 0);
+	assert_int_equal(command(cmd_run, "run scenarios/precopy-dirty.tpt"), 0);
 	ours = strstr(out, "COUNTED HERE");
 	estimates = strstr(out, "ESTIMATES (a count of ours times a constant of others");
 	published = strstr(out, "PUBLISHED ELSEWHERE (not measured here)");
@@ -566,15 +497,16 @@ static void bad_text_is_refused_by_line_value_and_rule(void **state)
 static void bad_options_are_refused(void **state)
 {
 	(void)state;
-	assert_int_equal(command("run"), CLI_USAGE);
+	assert_int_equal(command(cmd_run, "run"), CLI_USAGE);
 	assert_has(err, "no scenario given");
-	assert_int_equal(command("run a b"), CLI_USAGE);
-	assert_int_equal(command("run --fast a"), CLI_USAGE);
-	assert_int_equal(command("run a --trace"), CLI_USAGE);
-	assert_int_equal(command("run %s/no-such-file", P_tmpdir), CLI_USAGE);
-	assert_int_equal(command("run scenarios/td-teardown.tpt --trace %s/none/there", P_tmpdir),
-			 CLI_USAGE);
-	assert_int_equal(command("run --help"), CLI_OK);
+	assert_int_equal(command(cmd_run, "run a b"), CLI_USAGE);
+	assert_int_equal(command(cmd_run, "run --fast a"), CLI_USAGE);
+	assert_int_equal(command(cmd_run, "run a --trace"), CLI_USAGE);
+	assert_int_equal(command(cmd_run, "run %s/no-such-file", P_tmpdir), CLI_USAGE);
+	assert_int_equal(
+		command(cmd_run, "run scenarios/td-teardown.tpt --trace %s/none/there", P_tmpdir),
+		CLI_USAGE);
+	assert_int_equal(command(cmd_run, "run --help"), CLI_OK);
 }
 
 static void an_event_that_cannot_be_done_ends_the_run(void **state)
@@ -596,11 +528,11 @@ static void round_trip(const char *scenario)
 	struct temporary t = write_temporary(""), slots = write_temporary("");
 	unsigned long recorded, compared, different;
 	const char *last;
-	int ret = command("run %s --trace %s --slots %s", scenario, t.path, slots.path);
+	int ret = command(cmd_run, "run %s --trace %s --slots %s", scenario, t.path, slots.path);
 
 	if (ret)
 		fail_msg("%s: %d\n%s%s", scenario, ret, err, out);
-	ret = command("replay %s --slots %s --compare", t.path, slots.path);
+	ret = command(cmd_replay, "replay %s --slots %s --compare", t.path, slots.path);
 	unlink(t.path);
 	unlink(slots.path);
 	if (ret)
