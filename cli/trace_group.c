@@ -32,20 +32,22 @@ struct grouping {
 	bool logging; /* a dirty log was seen at work, and not its end */
 };
 
-static struct task *task_of(struct grouping *g, int32_t pid)
+/* Which of the tasks it is; one not seen before is added. -ENOMEM. */
+static int task_of(struct grouping *g, int32_t pid)
 {
+	int nr = (int)g->nr_tasks;
 	struct task *p;
 
-	for (size_t i = 0; i < g->nr_tasks; i++)
+	for (int i = 0; i < nr; i++)
 		if (g->tasks[i].pid == pid)
-			return &g->tasks[i];
+			return i;
 	p = realloc(g->tasks, (g->nr_tasks + 1) * sizeof(*p));
 	if (!p)
-		return NULL;
+		return -ENOMEM;
 	g->tasks = p;
-	p += g->nr_tasks++;
-	*p = (struct task){pid, TRACE_NONE, CAUSE_NONE, TRACE_NONE, UINT64_MAX, TRACE_NONE};
-	return p;
+	p[g->nr_tasks++] =
+		(struct task){pid, TRACE_NONE, CAUSE_NONE, TRACE_NONE, UINT64_MAX, TRACE_NONE};
+	return nr;
 }
 
 static void place(struct grouping *g, uint32_t i, enum trace_attr attr, uint32_t owner)
@@ -488,12 +490,12 @@ int trace_group(struct trace *t)
 	int rc = alloc_groups(&g);
 
 	for (uint32_t i = 0; !rc && i < t->nr_events; i++) {
-		struct task *k = task_of(&g, t->events[i].pid);
+		int task = task_of(&g, t->events[i].pid);
 
-		if (k)
-			group_event(&g, k, i);
+		if (task < 0)
+			rc = task;
 		else
-			rc = -ENOMEM;
+			group_event(&g, &g.tasks[task], i);
 	}
 	if (!rc)
 		rc = sort_installs(&g);
