@@ -51,7 +51,7 @@ struct planning {
 /* Makes room for one more element; the array or NULL. */
 static void *room_for(void *array, size_t nr, size_t *room, size_t size)
 {
-	void *p = array;
+	void *p;
 
 	if (nr < *room)
 		return array;
@@ -513,7 +513,7 @@ static int add_offs(struct planning *g, size_t n)
 	call.def = slot_at(g, call.at, call.as_id, call.first);
 	if (err || g->offs[n].recover || !call.def)
 		return err;
-	if (err == 0 && g->p->nx == HOST_ON && !was_logged(g, &call))
+	if (g->p->nx == HOST_ON && !was_logged(g, &call))
 		call.kind = DIRTY_NX_RECOVER;
 	return add_call(g, &call);
 }

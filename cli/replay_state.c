@@ -112,6 +112,8 @@ int state_apply(struct recorded_state *s, const struct trace *t, uint32_t i)
 {
 	const struct trace_event *ev = &t->events[i];
 	const struct trace_fault *f;
+	uint64_t gfn;
+	bool huge;
 
 	switch ((enum trace_kind)ev->kind) {
 	case TRACE_ZAP_ALL_FAST:
@@ -124,9 +126,10 @@ int state_apply(struct recorded_state *s, const struct trace *t, uint32_t i)
 		if (!ev->fast.fixed || t->attr[i] != TRACE_ATTR_FAULT_DETAIL)
 			return 0;
 		f = &t->faults[t->fault_of[t->owner[i]]];
-		return set(s, f->as_id, ev->fast.new_word & STATE_PS ? 2 : 1,
-			   (ev->fast.gpa >> 12) & (ev->fast.new_word & STATE_PS ? ~511ull : ~0ull),
-			   ev->fast.new_word, i);
+		huge = (ev->fast.new_word & STATE_PS) != 0;
+		gfn = ev->fast.gpa >> 12;
+		return set(s, f->as_id, huge ? 2 : 1, huge ? gfn & ~511ull : gfn, ev->fast.new_word,
+			   i);
 	default:
 		return 0;
 	}
