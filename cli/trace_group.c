@@ -32,22 +32,18 @@ struct grouping {
 	bool logging; /* a dirty log was seen at work, and not its end */
 };
 
-/* Which of the tasks it is; one not seen before is added. -ENOMEM. */
-static int task_of(struct grouping *g, int32_t pid)
+/* The task, which is added if it was not seen before. */
+static struct task *task_of(struct grouping *g, int32_t pid)
 {
-	int nr = (int)g->nr_tasks;
-	struct task *p;
+	struct task *k = g->tasks;
 
-	for (int i = 0; i < nr; i++)
-		if (g->tasks[i].pid == pid)
-			return i;
-	p = realloc(g->tasks, (g->nr_tasks + 1) * sizeof(*p));
-	if (!p)
-		return -ENOMEM;
-	g->tasks = p;
-	p[g->nr_tasks++] =
-		(struct task){pid, TRACE_NONE, CAUSE_NONE, TRACE_NONE, UINT64_MAX, TRACE_NONE};
-	return nr;
+	while (k < g->tasks + g->nr_tasks && k->pid != pid)
+		k++;
+	if (k == g->tasks + g->nr_tasks) {
+		*k = (struct task){pid, TRACE_NONE, CAUSE_NONE, TRACE_NONE, UINT64_MAX, TRACE_NONE};
+		g->nr_tasks++;
+	}
+	return k;
 }
 
 static void place(struct grouping *g, uint32_t i, enum trace_attr attr, uint32_t owner)
@@ -473,9 +469,11 @@ static int alloc_groups(struct grouping *g)
 	t->faults = calloc(faults, sizeof(*t->faults));
 	t->installs = calloc(t->counts[TRACE_SPTE_CHANGED] + 1, sizeof(*t->installs));
 	t->zap_alls = malloc((t->counts[TRACE_ZAP_ALL_FAST] + 1) * sizeof(*t->zap_alls));
+	/* Room for a task an event: what isn't touched costs nothing. */
+	g->tasks = calloc(n, sizeof(*g->tasks));
 	g->install_fault = calloc(t->counts[TRACE_SPTE_CHANGED] + 1, sizeof(uint32_t));
 	if (!t->attr || !t->owner || !t->fault_of || !t->faults || !t->installs || !t->zap_alls ||
-	    !g->install_fault)
+	    !g->tasks || !g->install_fault)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < t->nr_events; i++) {
 		t->owner[i] = TRACE_NONE;
@@ -489,14 +487,9 @@ int trace_group(struct trace *t)
 	struct grouping g = {.t = t};
 	int rc = alloc_groups(&g);
 
-	for (uint32_t i = 0; !rc && i < t->nr_events; i++) {
-		int task = task_of(&g, t->events[i].pid);
-
-		if (task < 0)
-			rc = task;
-		else
-			group_event(&g, &g.tasks[task], i);
-	}
+	/* Everything is freed below, whatever rc is; the analyzer loses sight of that. */
+	for (uint32_t i = 0; !rc && i < t->nr_events; i++) /* NOLINT(clang-analyzer-unix.Malloc) */
+		group_event(&g, task_of(&g, t->events[i].pid), i);
 	if (!rc)
 		rc = sort_installs(&g);
 	if (!rc)
