@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * KVM's dirty_log_page_splitting_test: what a log does to the number of huge pages, exactly.
+ * A7: KVM's dirty_log_page_splitting_test: what a log does to the number of huge pages, exactly.
  *
  * Derived from that test's assertions, on memory that is 2M and 1G behind: after a log without
  * manual clear is on no page is huge, with an initially-set one all are until the first clear;
  * after it is off and every page was touched once, huge pages are as many as before. Stronger here:
  * the counts are equal, not just bounds, and recovery needs no fault to bring a huge page back.
+ * Content: neither a split nor a recovery changes a frame (R6, R7), so what is read, through
+ * whatever a processor still has cached of before, is what was written last.
  */
 #include "tests/dirty/log.h"
 
@@ -127,7 +129,7 @@ static void switch_off(struct big *b)
 	close_big(b);
 }
 
-static void dirty_log_page_splitting_splits_all_when_the_log_is_switched_on(void **state)
+static void A7_dirty_log_page_splitting_splits_all_when_the_log_is_switched_on(void **state)
 {
 	(void)state;
 	for (unsigned int i = 0; i < 4; i++) {
@@ -145,7 +147,8 @@ static void dirty_log_page_splitting_splits_all_when_the_log_is_switched_on(void
 	}
 }
 
-static void dirty_log_page_splitting_splits_at_the_first_clear_of_an_initially_set_log(void **state)
+static void
+A7_dirty_log_page_splitting_splits_at_the_first_clear_of_an_initially_set_log(void **state)
 {
 	(void)state;
 	for (unsigned int i = 0; i < 3; i++) {
@@ -177,7 +180,7 @@ static void dirty_log_page_splitting_splits_at_the_first_clear_of_an_initially_s
 }
 
 /* Without eager split: one split a huge page that is written, by the write's own fault. */
-static void dirty_log_page_splitting_by_faults_splits_what_is_written(void **state)
+static void A7_dirty_log_page_splitting_by_faults_splits_what_is_written(void **state)
 {
 	(void)state;
 	for (unsigned int i = 0; i < 4; i++) {
@@ -207,13 +210,85 @@ static void dirty_log_page_splitting_by_faults_splits_what_is_written(void **sta
 	}
 }
 
+/* ---- content, through translations from before ---- */
+
+#define HUGE_BLOCKS 7u /* of LOG_PAGES from LOG_BASE on, those that are whole: GFN 1024 .. 4607 */
+
+/* The vCPU's own access: which frame, and what is in it. */
+static void read_is(struct log *l, unsigned int vcpu, unsigned int page, uint64_t value)
+{
+	struct sim_step last;
+	unsigned int faults;
+
+	assert_int_equal(sim_access(l->sim, vcpu, log_gpa(page), MACHINE_READ, 8, &last, &faults),
+			 0);
+	assert_int_equal(last.hw.hpa, (LOG_FRAME + LOG_BASE + page) << 12);
+	assert_int_equal(*(uint64_t *)machine_mem_ptr(sim_machine(l->sim), last.hw.hpa), value);
+}
+
+static void write_always(struct log *l, unsigned int vcpu, unsigned int page, uint64_t value)
+{
+	int err;
+
+	while ((err = log_write(l, vcpu, page, value)) == -ENOSPC)
+		assert_int_equal(log_collect(l), 0);
+	assert_int_equal(err, 0);
+}
+
+/* Off: what was split is whole again, by the recovery and one touch of what was never mapped. */
+static void all_huge_again(struct log *l, const uint64_t *value)
+{
+	struct tpt_vm_stats s;
+
+	for (unsigned int page = 0; page < LOG_PAGES; page++)
+		read_is(l, page % l->nr_vcpus, page, value[page]);
+	tpt_vm_get_stats(sim_vm(l->sim), &s);
+	assert_int_equal(s.direct.pages_2m, HUGE_BLOCKS);
+	assert_int_equal(s.direct.pages_4k, LOG_PAGES - HUGE_BLOCKS * 512);
+}
+
+static void A7_content_never_changes_through_splits_and_recoveries_by_the_log(void **state)
+{
+	(void)state;
+	for (unsigned int m = 0; m < LOG_MODES; m++) {
+		uint64_t value[LOG_PAGES] = {0}, random = m + 1;
+		struct tpt_vm_stats s;
+		struct log l;
+
+		log_open(&l, &log_modes[m], 2);
+		for (unsigned int round = 0; round < 6; round++) {
+			log_switch(&l, true);
+			for (unsigned int i = 0; i < 600; i++) {
+				unsigned int page = (unsigned int)log_pick(&random, LOG_PAGES);
+
+				if (log_pick(&random, 2)) {
+					value[page] = (uint64_t)round << 32 | i;
+					write_always(&l, i % 2, page, value[page]);
+				}
+				/* The other one may have it cached from any time before. */
+				read_is(&l, !(i % 2), page, value[page]);
+				if (i % 200 == 199)
+					assert_int_equal(log_collect(&l), 0);
+			}
+			tpt_vm_get_stats(sim_vm(l.sim), &s);
+			assert_true(s.direct.pages_2m < HUGE_BLOCKS);
+			assert_int_equal(log_collect(&l), 0);
+			log_switch(&l, false);
+			all_huge_again(&l, value);
+		}
+		log_close(&l);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(dirty_log_page_splitting_splits_all_when_the_log_is_switched_on),
 		cmocka_unit_test(
-			dirty_log_page_splitting_splits_at_the_first_clear_of_an_initially_set_log),
-		cmocka_unit_test(dirty_log_page_splitting_by_faults_splits_what_is_written),
+			A7_dirty_log_page_splitting_splits_all_when_the_log_is_switched_on),
+		cmocka_unit_test(
+			A7_dirty_log_page_splitting_splits_at_the_first_clear_of_an_initially_set_log),
+		cmocka_unit_test(A7_dirty_log_page_splitting_by_faults_splits_what_is_written),
+		cmocka_unit_test(A7_content_never_changes_through_splits_and_recoveries_by_the_log),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

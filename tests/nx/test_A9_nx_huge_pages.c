@@ -494,8 +494,11 @@ static void A9_B2_a_page_beside_code_is_mapped_to_its_own_frame(void **state)
 	stop(&w);
 }
 
-/* A7's judge: what the guest wrote it reads, through whatever it still has cached. */
-static void A9_content_never_changes_through_splits_and_recoveries(void **state)
+/*
+ * Expected: frames never move, so what the guest wrote it reads, through whatever it still has
+ * cached of before.
+ */
+static void A7_content_never_changes_through_splits_and_recoveries_for_nx(void **state)
 {
 	struct world w = {.host_level = TPT_LEVEL_2M};
 	struct machine_result r;
@@ -723,7 +726,7 @@ int main(void)
 		cmocka_unit_test(A9_a_slot_that_logs_dirty_is_only_not_counted_any_more),
 		cmocka_unit_test(A9_B3_the_other_address_spaces_log_keeps_no_table),
 		cmocka_unit_test(A9_B2_a_page_beside_code_is_mapped_to_its_own_frame),
-		cmocka_unit_test(A9_content_never_changes_through_splits_and_recoveries),
+		cmocka_unit_test(A7_content_never_changes_through_splits_and_recoveries_for_nx),
 		cmocka_unit_test(A9_a_fault_never_waits_for_the_list),
 		cmocka_unit_test(A9_a_fault_in_a_recovered_table_starts_again),
 		cmocka_unit_test(A9_memory_is_not_given_back_before_recoverys_flush),
