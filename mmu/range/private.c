@@ -124,37 +124,52 @@ static void teardown_table(struct fault_env *env, struct tree_iter *it)
 	table_reclaim_later(table);
 }
 
-static void teardown_level(struct fault_env *env, unsigned int level)
+/* What one entry of the level held goes back. */
+static void teardown_entry(struct fault_env *env, struct tree_iter *it)
 {
 	struct actor *self = &env->base->self;
-	tpt_gfn end = 1ull << env->trees->gfn_bits;
-	struct tree_iter it;
+	enum pte_kind kind = iter_kind(it);
 
-	for_each_tree_entry (&it, env->trees, TREE_MIRROR, 0, end, level) {
-		enum pte_kind kind = iter_kind(&it);
-
-		hold_looked(self, 1);
-		if (it.level != level)
-			continue;
-		if (kind == PTE_TABLE)
-			teardown_table(env, &it);
-		else if ((kind == PTE_LEAF || kind == PTE_BLOCKED) &&
-			 tree_transition(self, &it, pte_empty(), TREE_EXCLUSIVE))
-			count_add(self, COUNT_LEAKED, (int64_t)tpt_level_pages(level));
-	}
+	if (kind == PTE_TABLE)
+		teardown_table(env, it);
+	else if ((kind == PTE_LEAF || kind == PTE_BLOCKED) &&
+		 tree_transition(self, it, pte_empty(), TREE_EXCLUSIVE))
+		count_add(self, COUNT_LEAKED, (int64_t)tpt_level_pages(it->level));
 }
 
-void mirror_teardown(struct fault_env *env)
+/* A chunk of one level. False: the level is done. */
+static bool teardown_level(struct fault_env *env, struct mirror_end *end)
+{
+	tpt_gfn limit = 1ull << env->trees->gfn_bits;
+	unsigned int seen = 0;
+	struct tree_iter it;
+
+	for_each_tree_entry (&it, env->trees, TREE_MIRROR, end->pos, limit, end->level) {
+		if (seen++ >= ZAP_DIRECT_CHUNK && it.gfn > end->pos) {
+			end->pos = it.gfn;
+			return true;
+		}
+		hold_looked(&env->base->self, 1);
+		if (it.level == end->level)
+			teardown_entry(env, &it);
+	}
+	return false;
+}
+
+int mirror_teardown_chunk(struct fault_env *env, struct mirror_end *end)
 {
 	struct trees *trees = env->trees;
 	struct table *root = trees->root[TREE_MIRROR];
 
 	if (!root)
-		return;
-	for (unsigned int level = TPT_LEVEL_4K; trees->mirror.released && level <= trees->levels;
-	     level++)
-		teardown_level(env, level);
+		return 0;
+	if (trees->mirror.released && end->level < trees->levels + 1) {
+		if (!teardown_level(env, end))
+			*end = (struct mirror_end){.level = end->level + 1};
+		return 1;
+	}
 	atomic_store(&root->dead, 1);
 	trees->root[TREE_MIRROR] = NULL;
 	table_reclaim_later(root);
+	return 0;
 }

@@ -66,11 +66,18 @@ int zap_chunk(struct fault_env *env, struct zap *zap);
 /* One chunk of two-phase removal in the mirror; see private.c. */
 int zap_private_chunk(struct fault_env *env, struct zap *zap);
 
+/* How far a mirror's teardown is. The caller keeps it between chunks. */
+struct mirror_end {
+	unsigned int level; /* set to TPT_LEVEL_4K first */
+	tpt_gfn pos;	    /* set to 0 first */
+};
+
 /*
  * After the guest's end: gives every private page and table page back to the host, leaves before
- * tables, lowest level first. Exclusive section. What the owner refuses is counted as leaked.
+ * tables, lowest level first, one chunk a call. Exclusive section, which may be left between calls.
+ * What the owner refuses is counted as leaked. 1: there is more; 0: the mirror is gone.
  */
-void mirror_teardown(struct fault_env *env);
+int mirror_teardown_chunk(struct fault_env *env, struct mirror_end *end);
 
 /* ---- sweep.c ---- */
 

@@ -211,6 +211,16 @@ static int64_t external_pages(const struct tpt_vm *vm)
 	return pages;
 }
 
+static void teardown_mirror(struct tpt_vm *vm)
+{
+	struct mirror_end end = {.level = TPT_LEVEL_4K};
+
+	while (mirror_teardown_chunk(&vm->env, &end)) {
+		update_give_way(vm);
+		update_take_back(vm);
+	}
+}
+
 int tpt_vm_teardown(struct tpt_vm *vm)
 {
 	struct actor *self = &vm->base.self;
@@ -223,7 +233,7 @@ int tpt_vm_teardown(struct tpt_vm *vm)
 			err = mirror_release(&vm->trees.mirror, self);
 			if (err)
 				count_add(self, COUNT_LEAKED, external_pages(vm));
-			mirror_teardown(&vm->env);
+			teardown_mirror(vm);
 		}
 		zap_direct_roots(vm);
 	}
