@@ -438,7 +438,7 @@ static bool kind_valid(unsigned int kind)
 
 void machine_cpu_enter_guest(struct machine_cpu *cpu)
 {
-	cpu->owner = pthread_self();
+	atomic_store(&cpu->owner, pthread_self());
 	atomic_store(&cpu->kick, false); /* an earlier stay's */
 	atomic_store(&cpu->entered, true);
 	atomic_fetch_add(&cpu->stay, 1);
@@ -484,7 +484,8 @@ static void access_end(struct machine_cpu *cpu)
 
 static bool mine(struct machine_cpu *cpu)
 {
-	return atomic_load(&cpu->entered) && pthread_equal(cpu->owner, pthread_self());
+	return atomic_load(&cpu->entered) &&
+	       pthread_equal(atomic_load(&cpu->owner), pthread_self());
 }
 
 static void kick_one(struct machine_cpu *cpu)

@@ -214,7 +214,7 @@ struct machine_cpu {
 	_Atomic uint64_t stay; /* odd: in guest mode; a new number for each stay */
 	_Atomic bool kick;     /* leave at the next access */
 	_Atomic bool entered;  /* between enter and leave, by thread `owner` */
-	pthread_t owner;
+	_Atomic(pthread_t) owner;
 };
 
 struct judge {
