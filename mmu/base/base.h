@@ -85,6 +85,7 @@ struct page_cache {
  */
 struct actor {
 	_Alignas(CACHE_LINE) _Atomic uint32_t inside; /* nonzero: in a shared section */
+	_Atomic uint32_t refused;		      /* it wanted in, and somebody was alone */
 	struct actor *next;			      /* all actors of the VM; exclusive section */
 	_Alignas(CACHE_LINE) struct vm_base *base;
 	int32_t vcpu; /* id, -1 for the VM itself */

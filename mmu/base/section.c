@@ -2,6 +2,9 @@
 /* Actors and the VM's shared and exclusive sections. Never says what is done inside of one. */
 #include "mmu/base/base.h"
 
+/* Rounds of the platform's relax() that an actor which was refused is given to come back. */
+#define LET_IN_RELAXES 64u
+
 void base_init(struct vm_base *base, const struct tpt_platform *platform, void *ctx)
 {
 	base->platform = platform;
@@ -44,9 +47,12 @@ bool section_enter(struct actor *actor)
 	/* Both sides write their own flag, then read the other's: one of them must see it. */
 	atomic_exchange_explicit(&actor->inside, 1, memory_order_seq_cst);
 	if (atomic_load_explicit(&base->exclusive, memory_order_seq_cst)) {
+		atomic_store_explicit(&actor->refused, 1, memory_order_relaxed);
 		atomic_store_explicit(&actor->inside, 0, memory_order_release);
 		return false;
 	}
+	if (atomic_load_explicit(&actor->refused, memory_order_relaxed))
+		atomic_store_explicit(&actor->refused, 0, memory_order_relaxed);
 	base->platform->read_lock(base->platform_ctx);
 	return true;
 }
@@ -69,9 +75,28 @@ void section_resume(struct actor *actor)
 	actor->base->platform->read_lock(actor->base->platform_ctx);
 }
 
+/*
+ * Whoever was refused goes first: a host that wants to be alone again and again must not keep a
+ * vCPU out for ever. One that does not come back (it is in the guest, or gone) is waited for only
+ * so long.
+ */
+static void let_in(struct vm_base *base)
+{
+	for (struct actor *a = base->actors; a; a = a->next) {
+		for (unsigned int i = 0; i < LET_IN_RELAXES; i++) {
+			if (!atomic_load_explicit(&a->refused, memory_order_relaxed))
+				break;
+			base->platform->relax(base->platform_ctx);
+		}
+		if (atomic_load_explicit(&a->refused, memory_order_relaxed))
+			atomic_store_explicit(&a->refused, 0, memory_order_relaxed);
+	}
+}
+
 void section_exclusive_begin(struct vm_base *base)
 {
 	base->platform->lock(base->platform_ctx);
+	let_in(base);
 	atomic_exchange_explicit(&base->exclusive, 1, memory_order_seq_cst);
 
 	for (struct actor *a = base->actors; a; a = a->next) {

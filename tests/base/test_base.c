@@ -169,6 +169,61 @@ static void whoever_is_alone_is_alone(void **state)
 	host_destroy(h);
 }
 
+/* A platform whose relax() is the time in which a refused actor may come back. */
+static struct actor *comes_back;
+static unsigned int relaxes, came_back;
+
+static void relax_and_let_in(void *ctx)
+{
+	(void)ctx;
+	relaxes++;
+	if (comes_back && section_enter(comes_back)) {
+		came_back++;
+		section_leave(comes_back);
+	}
+}
+
+static void who_was_refused_goes_first_but_is_not_waited_for_for_ever(void **state)
+{
+	struct tpt_vm_config c;
+	struct tpt_platform p;
+	struct vm_base *base;
+	struct host *h;
+
+	(void)state;
+	host_config_npt(&c);
+	h = host_create(&c, 1);
+	base = &h->vm->base;
+	p = *base->platform;
+	p.relax = relax_and_let_in;
+	base->platform = &p;
+
+	/* Nobody was refused: nobody is waited for. */
+	section_exclusive_begin(base);
+	assert_int_equal(relaxes, 0);
+	assert_false(section_enter(&h->vcpu[0]->fault.actor));
+	section_exclusive_end(base);
+
+	comes_back = &h->vcpu[0]->fault.actor;
+	section_exclusive_begin(base);
+	assert_int_equal(came_back, 1);
+	assert_int_equal(relaxes, 1);
+	assert_false(section_enter(comes_back));
+	section_exclusive_end(base);
+
+	comes_back = NULL;
+	section_exclusive_begin(base);
+	assert_true(relaxes > 1 && relaxes < 1000);
+	section_exclusive_end(base);
+	relaxes = 0;
+	section_exclusive_begin(base);
+	assert_int_equal(relaxes, 0);
+	section_exclusive_end(base);
+
+	base->platform = tpt_posix_platform(h->posix);
+	host_destroy(h);
+}
+
 static void counts_of_a_vcpu_survive_it(void **state)
 {
 	struct tpt_vm_config c;
@@ -193,6 +248,7 @@ int main(void)
 		cmocka_unit_test(events_read_as_the_kernels),
 		cmocka_unit_test(the_first_report_of_a_death_is_kept),
 		cmocka_unit_test(whoever_is_alone_is_alone),
+		cmocka_unit_test(who_was_refused_goes_first_but_is_not_waited_for_for_ever),
 		cmocka_unit_test(counts_of_a_vcpu_survive_it),
 	};
 

@@ -19,7 +19,7 @@
 #define SPAN  512u /* pages that each storm is over */
 #define ROUND 60u  /* pages that the vCPU faults on, inside as outside */
 /* Tries of one fault: what only a fault that is starved would need. */
-#define BOUND 2000000u
+#define BOUND 1000000u
 
 /* Pages 0 .. and 2 * SPAN .. are under a storm each, those in between are not. */
 static uint64_t page_of(bool inside, unsigned int i)
