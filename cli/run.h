@@ -308,7 +308,8 @@ struct run {
 	struct simtd_stats td_stats;
 	struct simtd_remains remains;
 	struct machine_counters cpu;
-	uint64_t peak_pages; /* table pages, caches included */
+	uint64_t peak_pages;	  /* table pages, caches included */
+	uint64_t longest_lock_ns; /* an exclusive section of the run, by this machine's clock */
 	uint64_t unfilled;
 	int audit;
 	char audit_text[RUN_WHY_LEN];

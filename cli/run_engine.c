@@ -404,12 +404,14 @@ static void look(struct run *r)
 	if (!r->td)
 		r->unfilled = memory_unfilled(r);
 	tpt_vm_get_stats(vm, &r->stats);
+	/* Before the audit, which looks at everything in one go. */
+	tpt_posix_get_stats(sim_posix(r->sim), &posix);
+	r->peak_pages = posix.pages_peak;
+	r->longest_lock_ns = posix.longest_lock_ns;
 	if (!r->audit)
 		r->audit = tpt_vm_audit(vm, r->audit_text, sizeof(r->audit_text));
 	r->dead = tpt_vm_is_dead(vm);
 	snprintf(r->dead_text, sizeof(r->dead_text), "%.200s", tpt_vm_report(vm));
-	tpt_posix_get_stats(sim_posix(r->sim), &posix);
-	r->peak_pages = posix.pages_peak;
 	for (unsigned int i = 0; i < r->sc->vm.vcpus; i++) {
 		struct machine_counters c;
 

@@ -227,6 +227,10 @@ static void print_measured(const struct run *r, FILE *out)
 	fprintf(out, "%*s %s at the peak, caches included\n", NAME, "table pages",
 		NUM(value(r, "table_pages_peak")));
 	print_prefix(r, out, "events", "event.");
+	fprintf(out, "\nMEASURED HERE (by this machine's clock)\n\n");
+	fprintf(out,
+		"  longest exclusive section: %.1f us; audits on the way included, the last one not\n",
+		(double)r->longest_lock_ns / 1000);
 }
 
 /* ---- what others say ---- */

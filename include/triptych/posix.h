@@ -103,15 +103,16 @@ unsigned int tpt_posix_read_depth(void);
  * harmless as far as possible.
  */
 struct tpt_posix_stats {
-	uint64_t pages_live;  /* table pages allocated and not freed */
-	uint64_t pages_peak;  /* most pages used at once, rounded up by what was in flight */
-	uint64_t page_allocs; /* successful calls so far */
-	uint64_t mem_live;    /* blocks of mem_alloc() not freed */
-	uint64_t mem_bytes;   /* their bytes, as asked for */
-	uint64_t mem_allocs;  /* successful calls so far */
-	uint64_t deferred;    /* defer() calls so far */
-	uint64_t pending;     /* of those: not yet run */
-	uint64_t locks;	      /* exclusive sections so far */
+	uint64_t pages_live;	  /* table pages allocated and not freed */
+	uint64_t pages_peak;	  /* most pages used at once, rounded up by what was in flight */
+	uint64_t page_allocs;	  /* successful calls so far */
+	uint64_t mem_live;	  /* blocks of mem_alloc() not freed */
+	uint64_t mem_bytes;	  /* their bytes, as asked for */
+	uint64_t mem_allocs;	  /* successful calls so far */
+	uint64_t deferred;	  /* defer() calls so far */
+	uint64_t pending;	  /* of those: not yet run */
+	uint64_t locks;		  /* exclusive sections so far */
+	uint64_t longest_lock_ns; /* longest time that one was held, nanoseconds */
 	uint64_t misuses;
 };
 void tpt_posix_get_stats(const struct tpt_posix *posix, struct tpt_posix_stats *stats);

@@ -55,6 +55,8 @@ struct tpt_posix {
 
 	_Atomic uint64_t mem_live, mem_bytes, mem_allocs, mem_fail_in;
 	_Atomic uint64_t locks;
+	uint64_t locked_at;		  /* ns; the lock's holder's */
+	_Atomic uint64_t longest_lock_ns; /* written by the lock's holder */
 	_Atomic uint64_t misuses;
 };
 

@@ -153,6 +153,7 @@ void tpt_posix_get_stats(const struct tpt_posix *posix, struct tpt_posix_stats *
 		.mem_bytes = atomic_load(&posix->mem_bytes),
 		.mem_allocs = atomic_load(&posix->mem_allocs),
 		.locks = atomic_load(&posix->locks),
+		.longest_lock_ns = atomic_load(&posix->longest_lock_ns),
 		.misuses = atomic_load(&posix->misuses),
 	};
 	pthread_mutex_lock(&r->lock);

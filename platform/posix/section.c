@@ -7,6 +7,7 @@
  * between batches, which every barrier() would wait for, and is shared by all VMs of the process.
  */
 #include <errno.h>
+#include <time.h>
 #include <urcu/urcu-memb.h>
 
 #include "platform/posix/internal.h"
@@ -192,6 +193,14 @@ bool tpt_posix_lock_held(const struct tpt_posix *posix)
 	return atomic_load_explicit(&posix->owner, memory_order_relaxed) == thread_self();
 }
 
+static uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
 void posix_lock(void *ctx)
 {
 	struct tpt_posix *posix = ctx;
@@ -205,11 +214,13 @@ void posix_lock(void *ctx)
 	pthread_mutex_lock(&posix->lock);
 	atomic_store_explicit(&posix->owner, thread_self(), memory_order_relaxed);
 	atomic_fetch_add_explicit(&posix->locks, 1, memory_order_relaxed);
+	posix->locked_at = now_ns();
 }
 
 void posix_unlock(void *ctx)
 {
 	struct tpt_posix *posix = ctx;
+	uint64_t held;
 
 	if (!tpt_posix_lock_held(posix)) {
 		posix_misuse(posix, "unlock by a thread that doesn't hold the lock");
@@ -219,6 +230,9 @@ void posix_unlock(void *ctx)
 		posix->extra--;
 		return;
 	}
+	held = now_ns() - posix->locked_at;
+	if (held > atomic_load_explicit(&posix->longest_lock_ns, memory_order_relaxed))
+		atomic_store_explicit(&posix->longest_lock_ns, held, memory_order_relaxed);
 	atomic_store_explicit(&posix->owner, NULL, memory_order_relaxed);
 	pthread_mutex_unlock(&posix->lock);
 }

@@ -729,6 +729,7 @@ static void the_lock_excludes(void **state)
 	assert_int_equal(c.count, THREADS * 2000);
 	tpt_posix_get_stats(c.posix, &stats);
 	assert_int_equal(stats.locks, THREADS * 2000);
+	assert_true(stats.longest_lock_ns > 0);
 	assert_int_equal(tpt_posix_destroy(c.posix), 0);
 }
 
