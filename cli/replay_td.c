@@ -17,7 +17,7 @@
 enum window { WINDOW_NOT_YET, WINDOW_OPEN, WINDOW_DONE };
 
 struct td_replay {
-	struct replay_td out; /* first: replay_td_of() */
+	struct replay_td out; /* first: what the screen gets as replay.vm */
 	struct replay *r;
 	struct simtd *td;
 	struct td_plan plan;
@@ -27,11 +27,6 @@ struct td_replay {
 	bool closing;		    /* the guest takes its window back */
 	bool changed;		    /* an entry, during the access under way */
 };
-
-const struct replay_td *replay_td_of(const struct replay *r)
-{
-	return r->ops == &replay_td_ops ? r->vm : NULL;
-}
 
 /* ---- watchers ---- */
 

@@ -64,10 +64,7 @@ struct replay_td {
 	bool torn_down;
 };
 
-/* What there is to say of a TD's replay; NULL if it is none or did not start. */
-const struct replay_td *replay_td_of(const struct replay *r);
-
-/* replay_td_screen.c */
+/* replay_td_screen.c: of a replay with replay_td_ops, whose vm begins with a struct replay_td. */
 void replay_td_screen(const struct replay *r, FILE *out);
 void replay_td_json(const struct replay *r, FILE *out);
 

@@ -143,7 +143,7 @@ static void print_end(const struct replay_td *td, FILE *out)
 
 void replay_td_screen(const struct replay *r, FILE *out)
 {
-	const struct replay_td *td = replay_td_of(r);
+	const struct replay_td *td = r->vm;
 
 	if (!td)
 		return;
@@ -243,7 +243,7 @@ static void json_end(const struct replay_td *td, FILE *out)
 
 void replay_td_json(const struct replay *r, FILE *out)
 {
-	const struct replay_td *td = replay_td_of(r);
+	const struct replay_td *td = r->vm;
 	char mrtd[97];
 
 	if (!td)
