@@ -46,7 +46,7 @@ static const struct replay_td *run(struct input_set *in)
 {
 	if (replay_run(&in->r))
 		fail_msg("%s", in->r.why);
-	return replay_td_of(&in->r);
+	return in->r.vm;
 }
 
 static void unload(struct input_set *in)
