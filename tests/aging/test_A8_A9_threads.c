@@ -150,6 +150,7 @@ static void run(unsigned int nr, enum tpt_format format, uint32_t flags, bool lo
 	struct runner r[HOST_VCPUS];
 	struct tpt_vm_config c;
 	struct run this = {.logging = logging, .moving = moving};
+	uint64_t hpa;
 
 	host_config_npt(&c);
 	c.format = format;
@@ -158,6 +159,8 @@ static void run(unsigned int nr, enum tpt_format format, uint32_t flags, bool lo
 	/* Where nothing moves everything is huge if it may. */
 	this.g->large_percent = moving ? 50 : 100;
 	set_log(this.g, false);
+	/* However the threads are scheduled, the first recovery finds this page's table. */
+	assert_int_equal(guest_access(this.g, 0, 0, MACHINE_EXEC, &hpa), 0);
 	through = false;
 	upset_enough = 0;
 	pages.run = vm.run = &this;
