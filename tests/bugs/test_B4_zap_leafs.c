@@ -232,7 +232,7 @@ static void B4_a_guest_runs_on_through_the_same_tables(void **state)
 		struct tpt_vm_config c;
 		struct tables tables, left;
 		struct guest *g;
-		uint64_t hpa;
+		uint64_t hpa = 0;
 
 		host_config_npt(&c);
 		c.format = formats[i];
