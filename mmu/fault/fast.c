@@ -58,8 +58,8 @@ static int try_restore(struct fault_vcpu *vcpu, const struct tpt_fault *fault,
 	const struct pte_format *f = &env->trees->format;
 	unsigned int access = fault_access(fault);
 
-	if (!iter_start(it, env->trees, fault->as_id ? TREE_DIRECT_SMM : TREE_DIRECT, fault->gfn,
-			fault->gfn + 1, TPT_LEVEL_4K))
+	if (!iter_start(it, env->trees, tree_direct(fault->as_id), fault->gfn, fault->gfn + 1,
+			TPT_LEVEL_4K))
 		return TPT_RET_PF_INVALID;
 	walk_to_last(it);
 	if (iter_kind(it) != PTE_LEAF)

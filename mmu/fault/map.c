@@ -6,7 +6,7 @@ static enum tree_id tree_for(const struct fault_env *env, const struct tpt_fault
 {
 	if (fault->is_private && env->has_mirror)
 		return TREE_MIRROR;
-	return fault->as_id ? TREE_DIRECT_SMM : TREE_DIRECT;
+	return tree_direct(fault->as_id);
 }
 
 uint64_t fault_memtype(const struct fault_env *env, bool device)

@@ -2,11 +2,6 @@
 /* Accesses that no memslot backs: cached MMIO entries read back, exit records filled. */
 #include "mmu/fault/fault.h"
 
-static enum tree_id tree_for(const struct tpt_fault *fault)
-{
-	return fault->as_id ? TREE_DIRECT_SMM : TREE_DIRECT;
-}
-
 int fault_cached_mmio(struct fault_vcpu *vcpu, const struct tpt_fault *fault)
 {
 	const struct fault_env *env = vcpu->env;
@@ -15,7 +10,8 @@ int fault_cached_mmio(struct fault_vcpu *vcpu, const struct tpt_fault *fault)
 
 	if (fault->is_private && env->has_mirror)
 		return TPT_RET_PF_RETRY;
-	if (!iter_start(&it, env->trees, tree_for(fault), fault->gfn, fault->gfn + 1, TPT_LEVEL_4K))
+	if (!iter_start(&it, env->trees, tree_direct(fault->as_id), fault->gfn, fault->gfn + 1,
+			TPT_LEVEL_4K))
 		return TPT_RET_PF_RETRY;
 	while (it.level > TPT_LEVEL_4K && iter_kind(&it) == PTE_TABLE)
 		iter_down(&it);

@@ -59,7 +59,7 @@ static void sweep_part(struct fault_env *env, struct actor *actor, struct range_
 	struct note note = {.op = op, .slot = slot, .part = part};
 	struct range_sweep sweep = {.rule = op->clear ? TREE_AGE : TREE_TEST_AGE,
 				    .min_level = TPT_LEVEL_4K,
-				    .tree = op->as_id ? TREE_DIRECT_SMM : TREE_DIRECT,
+				    .tree = tree_direct(op->as_id),
 				    .range = part,
 				    .pos = part.start,
 				    .found = note_run,

@@ -47,6 +47,12 @@ static inline enum tpt_tree_kind tree_kind(enum tree_id id)
 	return id == TREE_MIRROR ? TPT_TREE_MIRROR : TPT_TREE_DIRECT;
 }
 
+/* Direct tree of an address space, and back. */
+static inline enum tree_id tree_direct(uint32_t as_id)
+{
+	return as_id ? TREE_DIRECT_SMM : TREE_DIRECT;
+}
+
 static inline uint32_t tree_as_id(enum tree_id id)
 {
 	return id == TREE_DIRECT_SMM;

@@ -26,7 +26,7 @@ static void flush_slot(struct actor *worker, const struct memslot *slot, tpt_gfn
 static int split_range(struct tpt_vm *vm, struct actor *worker, const struct memslot *slot,
 		       tpt_gfn start, tpt_gfn end)
 {
-	struct range_resize op = {.tree = direct_tree_of(slot->as_id),
+	struct range_resize op = {.tree = tree_direct(slot->as_id),
 				  .range = {start, end},
 				  .pos = start,
 				  .level = TPT_LEVEL_4K};
@@ -48,7 +48,7 @@ static int sweep_slot(struct tpt_vm *vm, struct actor *worker, const struct mems
 {
 	struct range_sweep op = {.rule = rule,
 				 .min_level = min,
-				 .tree = direct_tree_of(slot->as_id),
+				 .tree = tree_direct(slot->as_id),
 				 .range = {slot->base_gfn, slot->base_gfn + slot->npages},
 				 .pos = slot->base_gfn};
 	int more;
@@ -101,7 +101,7 @@ static int recover_range(struct tpt_vm *vm, struct actor *worker, struct range_r
 
 int dirty_log_off(struct tpt_vm *vm, const struct memslot *slot)
 {
-	struct range_resize op = {.tree = direct_tree_of(slot->as_id),
+	struct range_resize op = {.tree = tree_direct(slot->as_id),
 				  .range = {slot->base_gfn, slot->base_gfn + slot->npages},
 				  .pos = slot->base_gfn,
 				  .host_level = vm->env.backing->mapping_level,
@@ -123,7 +123,7 @@ int dirty_log_off(struct tpt_vm *vm, const struct memslot *slot)
 static int protect_word(struct tpt_vm *vm, struct actor *worker, const struct memslot *slot,
 			tpt_gfn gfn, uint64_t bits)
 {
-	enum tree_id tree = direct_tree_of(slot->as_id);
+	enum tree_id tree = tree_direct(slot->as_id);
 	int err = 0;
 
 	if (vm->flags & TPT_VM_DIRTY_INITIALLY_SET && vm->flags & TPT_VM_EAGER_PAGE_SPLIT)

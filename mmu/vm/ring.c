@@ -53,8 +53,8 @@ static void watch(struct reset *r, const struct ring_run *run)
 	left = slot->npages - run->offset;
 	if (left < 64)
 		mask &= (1ull << left) - 1;
-	range_sweep_masked(&r->vm->env, r->worker, direct_tree_of(slot->as_id), dirty_rule(r->vm),
-			   gfn, mask);
+	range_sweep_masked(&r->vm->env, r->worker, tree_direct(slot->as_id), dirty_rule(r->vm), gfn,
+			   mask);
 	/* Also where nothing was lost: whoever took it may not have flushed yet. */
 	owe_flush(&r->flush[slot->as_id], gfn, gfn + 64);
 }

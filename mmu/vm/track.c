@@ -28,7 +28,7 @@ static void protect(struct tpt_vm *vm, uint32_t as_id, tpt_gfn gfn)
 	struct actor *actor = &vm->base.self;
 	struct range_sweep op = {.rule = TREE_WRITE_TRACK,
 				 .min_level = TPT_LEVEL_4K,
-				 .tree = direct_tree_of(as_id),
+				 .tree = tree_direct(as_id),
 				 .range = {gfn, gfn + 1},
 				 .pos = gfn};
 

@@ -62,11 +62,6 @@ void tpt_vcpu_destroy(struct tpt_vcpu *vcpu)
 	mem_free(&vm->base, vcpu, sizeof(*vcpu));
 }
 
-static enum tree_id direct_tree(const struct tpt_vcpu *vcpu)
-{
-	return vcpu->fault.smm ? TREE_DIRECT_SMM : TREE_DIRECT;
-}
-
 /* The vCPU's roots are what the VM has now. Either section. */
 static void take_roots(struct tpt_vcpu *vcpu)
 {
@@ -74,7 +69,7 @@ static void take_roots(struct tpt_vcpu *vcpu)
 
 	vcpu->fault.root_generation = atomic_load(&vm->trees.generation);
 	vcpu->fault.loaded = true;
-	vcpu->direct_root = vm->trees.root[direct_tree(vcpu)]->hpa;
+	vcpu->direct_root = vm->trees.root[tree_direct(fault_as_id(&vcpu->fault))]->hpa;
 	vcpu->mirror_root = vm->env.has_mirror ? vm->trees.root[TREE_MIRROR]->hpa : (tpt_hpa){0};
 }
 
@@ -86,7 +81,7 @@ static bool find_roots(struct tpt_vcpu *vcpu)
 
 	if (!section_enter(&vcpu->fault.actor))
 		return false;
-	found = !vm->env.ended && vm->trees.root[direct_tree(vcpu)] &&
+	found = !vm->env.ended && vm->trees.root[tree_direct(fault_as_id(&vcpu->fault))] &&
 		(!vm->env.has_mirror || vm->trees.root[TREE_MIRROR]);
 	if (found)
 		take_roots(vcpu);
@@ -107,7 +102,7 @@ static int make_roots(struct tpt_vcpu *vcpu)
 	} else {
 		if (vm->env.has_mirror)
 			root_make(&vm->trees, actor, TREE_MIRROR);
-		root_make(&vm->trees, actor, direct_tree(vcpu));
+		root_make(&vm->trees, actor, tree_direct(fault_as_id(&vcpu->fault)));
 		take_roots(vcpu);
 	}
 	section_exclusive_end(&vm->base);

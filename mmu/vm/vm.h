@@ -79,12 +79,6 @@ void worker_put(struct tpt_vm *vm, struct actor *worker);
 void worker_enter(struct actor *worker);
 void worker_leave(struct actor *worker);
 
-/* Direct tree of an address space. */
-static inline enum tree_id direct_tree_of(uint32_t as_id)
-{
-	return as_id ? TREE_DIRECT_SMM : TREE_DIRECT;
-}
-
 /* ---- nx.c ---- */
 
 /* Are NX huge pages on, by mode, processor and the VM's own say? */
