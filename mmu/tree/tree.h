@@ -243,6 +243,8 @@ void tree_settle(struct actor *actor, struct tree_detached *detached);
 /* The transition that links @table, with what is to be remembered of it. Shared section. */
 int tree_link(struct actor *actor, struct tree_iter *it, struct table *table, enum nx_mark mark);
 
+/* ---- split.c ---- */
+
 /*
  * Splits the direct leaf at the iterator into a table of leaves one level below that map the same
  * frames with the same permissions; with NX huge pages 4K leaves are executable. Shared section,
