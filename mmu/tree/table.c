@@ -89,22 +89,41 @@ static enum tpt_tree_kind table_kind(const struct table *table)
 	return table->role & ROLE_IS_MIRROR ? TPT_TREE_MIRROR : TPT_TREE_DIRECT;
 }
 
-struct table *table_make(struct trees *trees, struct actor *actor, enum tree_id id,
-			 unsigned int level, tpt_gfn gfn)
+struct table *table_make_blank(struct trees *trees, struct actor *actor, enum tree_id id,
+			       unsigned int level, tpt_gfn gfn)
 {
 	tpt_hpa hpa = actor->tables.page[--actor->tables.nr];
 	struct table *table = table_header(trees, hpa);
-	entry_t *entries = table_entries(trees, hpa);
 
 	*table = (struct table){
 		.trees = trees, .hpa = hpa, .gfn = gfn, .role = role_make(trees, id, level)};
 	if (id == TREE_MIRROR && level < trees->levels)
 		table->external = actor->external.page[--actor->external.nr];
 
-	for (unsigned int i = 0; i < TABLE_ENTRIES; i++)
-		atomic_store_explicit(&entries[i], PTE_EMPTY_WORD, memory_order_relaxed);
 	count_add(actor, count_tree(table_kind(table), COUNT_TREE_TABLE), 1);
 	page_event(table, actor, TPT_EVENT_GET_PAGE);
+	return table;
+}
+
+void table_write(entry_t *entry, unsigned int nr, uint64_t word, uint64_t step)
+{
+	/* Four at a time: the loop costs as much as a store. */
+	for (; nr >= 4; nr -= 4, entry += 4, word += 4 * step) {
+		atomic_store_explicit(&entry[0], word, memory_order_relaxed);
+		atomic_store_explicit(&entry[1], word + step, memory_order_relaxed);
+		atomic_store_explicit(&entry[2], word + 2 * step, memory_order_relaxed);
+		atomic_store_explicit(&entry[3], word + 3 * step, memory_order_relaxed);
+	}
+	for (; nr; nr--, word += step)
+		atomic_store_explicit(entry++, word, memory_order_relaxed);
+}
+
+struct table *table_make(struct trees *trees, struct actor *actor, enum tree_id id,
+			 unsigned int level, tpt_gfn gfn)
+{
+	struct table *table = table_make_blank(trees, actor, id, level, gfn);
+
+	table_write(table_entries(trees, table->hpa), TABLE_ENTRIES, PTE_EMPTY_WORD, 0);
 	return table;
 }
 

@@ -137,6 +137,12 @@ void tables_drop(struct trees *trees, struct actor *actor);
 /* A new table with 512 EMPTY entries, from the actor's cache: never fails after a topup. */
 struct table *table_make(struct trees *trees, struct actor *actor, enum tree_id id,
 			 unsigned int level, tpt_gfn gfn);
+/* The same, its entries undefined: the caller writes them all before it links the table. */
+struct table *table_make_blank(struct trees *trees, struct actor *actor, enum tree_id id,
+			       unsigned int level, tpt_gfn gfn);
+/* Writes @nr entries of a table that nobody can reach yet: @word, and @step more in each. Plain
+ * stores: the transition that links the table makes them visible. */
+void table_write(entry_t *entry, unsigned int nr, uint64_t word, uint64_t step);
 /* Takes back a table that was not linked, or was for a moment only and is dead: then others may be
  * in it, and it is reclaimed later. */
 void table_unmake(struct table *table, struct actor *actor);
@@ -244,6 +250,13 @@ void tree_settle(struct actor *actor, struct tree_detached *detached);
 int tree_link(struct actor *actor, struct tree_iter *it, struct table *table, enum nx_mark mark);
 
 /* ---- split.c ---- */
+
+/*
+ * tree_link() of a table that @leaves leaves were written into before: counts them, and takes back
+ * the table that could not be linked.
+ */
+int tree_link_filled(struct actor *actor, struct tree_iter *it, struct table *table,
+		     unsigned int leaves, enum nx_mark mark);
 
 /*
  * Splits the direct leaf at the iterator into a table of leaves one level below that map the same
