@@ -173,7 +173,7 @@ static void tree_free(struct slots *slots, struct attr_node *n)
 
 /* ---- questions ---- */
 
-bool attr_is_private(const struct slots *slots, tpt_gfn gfn)
+bool attr_find_private(const struct slots *slots, tpt_gfn gfn)
 {
 	const struct attr_node *n = first_above(slots->attributes, gfn);
 

@@ -54,48 +54,60 @@ static bool in_progress(const struct slots *slots, const struct target *t)
 	return slots->has_structural && concerns(&slots->structural, t);
 }
 
-struct slots_snapshot slots_snapshot(const struct slots *slots, uint32_t as_id)
+/* Did one that overlaps end since? Newest first. */
+static bool ended_since(const struct slots *slots, uint64_t then, const struct target *t)
 {
-	return (struct slots_snapshot){.as_id = as_id,
-				       .generation = slots->set[as_id].generation,
-				       .nr_ended = slots->nr_ended};
+	if (slots->forgotten_at > then)
+		return true;
+	for (uint64_t n = slots->nr_ended; n && slots->nr_ended - n < INVAL_RING; n--) {
+		if (slots->ended_at[(n - 1) % INVAL_RING] <= then)
+			return false;
+		if (concerns(&slots->ended[(n - 1) % INVAL_RING], t))
+			return true;
+	}
+	return false;
 }
 
-bool slots_must_retry(const struct slots *slots, const struct slots_snapshot *then,
+bool inval_must_retry(const struct slots *slots, const struct slots_snapshot *then,
 		      const struct memslot *slot, tpt_gfn gfn, uint64_t pages, bool private_)
 {
 	struct target t;
 
-	if (slots->set[then->as_id].generation != then->generation || slot->invalid)
+	if (slots->set[then->as_id].changed > then->changes || slot->invalid)
 		return true;
-	if (!slots->in_progress && !slots->has_structural && slots->nr_ended == then->nr_ended)
-		return false;
-	if (slots->nr_ended - then->nr_ended > INVAL_RING)
-		return true;
-
 	t = make_target(slot, gfn, pages, private_);
-	for (uint64_t n = then->nr_ended; n != slots->nr_ended; n++) {
-		if (concerns(&slots->ended[n % INVAL_RING], &t))
-			return true;
-	}
+	return ended_since(slots, then->changes, &t) || in_progress(slots, &t);
+}
+
+bool inval_overlaps(const struct slots *slots, const struct memslot *slot, tpt_gfn gfn,
+		    uint64_t pages, bool private_)
+{
+	struct target t = make_target(slot, gfn, pages, private_);
+
 	return in_progress(slots, &t);
 }
 
-bool slots_invalidating(const struct slots *slots, const struct memslot *slot, tpt_gfn gfn,
-			uint64_t pages, bool private_)
+void slots_count_change(struct slots *slots, int in_flight)
 {
-	struct target t;
+	slots->in_flight += (uint32_t)in_flight;
+	slots->changes = ((slots->changes >> 1) + 1) << 1 | !!slots->in_flight;
+}
 
-	if (!slots->in_progress && !slots->has_structural)
-		return false;
-	t = make_target(slot, gfn, pages, private_);
-	return in_progress(slots, &t);
+/* Puts what just ended into the ring. */
+static void remember(struct slots *slots, const struct inval_range *range)
+{
+	uint64_t at = slots->nr_ended++ % INVAL_RING;
+
+	slots->forgotten_at = slots->ended_at[at];
+	slots->ended[at] = *range;
+	slots->ended_at[at] = slots->changes;
 }
 
 void inval_begin(struct slots *slots, struct tpt_invalidation *token)
 {
 	token->next = slots->in_progress;
 	slots->in_progress = token;
+	slots_count_change(slots, 1);
 }
 
 void inval_end(struct slots *slots, struct tpt_invalidation *token)
@@ -112,25 +124,29 @@ void inval_end(struct slots *slots, struct tpt_invalidation *token)
 	}
 	*link = token->next;
 	token->next = NULL;
-	inval_note(slots, &(struct inval_range){
-				  .kind = INVAL_HVA, .start = token->start.a, .end = token->end.a});
+	slots_count_change(slots, -1);
+	remember(slots, &(struct inval_range){
+				.kind = INVAL_HVA, .start = token->start.a, .end = token->end.a});
 }
 
 void inval_structural_begin(struct slots *slots, const struct inval_range *range)
 {
 	slots->structural = *range;
 	slots->has_structural = true;
+	slots_count_change(slots, 1);
 }
 
 void inval_structural_end(struct slots *slots)
 {
 	slots->has_structural = false;
-	inval_note(slots, &slots->structural);
+	slots_count_change(slots, -1);
+	remember(slots, &slots->structural);
 }
 
 void inval_note(struct slots *slots, const struct inval_range *range)
 {
-	slots->ended[slots->nr_ended++ % INVAL_RING] = *range;
+	slots_count_change(slots, 0);
+	remember(slots, range);
 }
 
 /* The frames of a slot that lie over [start, end) of what its first page is number @first of. */

@@ -1,17 +1,23 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* How large a leaf slots and attributes permit. Derived each time; never stored, never counted. */
+/* How large a leaf slots and attributes permit. Derived each time; never counted. */
 #include "mmu/slots/slots.h"
 
+enum tpt_level level_congruent(tpt_gfn base_gfn, uint64_t behind)
+{
+	unsigned int level = TPT_LEVEL_MAX_LEAF;
+
+	while ((base_gfn ^ behind) & (tpt_level_pages(level) - 1))
+		level--;
+	return level;
+}
+
 static bool level_fits(const struct slots *slots, const struct memslot *slot, tpt_gfn gfn,
-		       bool private_, enum tpt_level level)
+		       enum tpt_level level)
 {
 	uint64_t pages = tpt_level_pages(level);
 	tpt_gfn start = tpt_gfn_round(gfn, level);
-	uint64_t behind = private_ ? slot->gmem_index : slot->hva.a >> TPT_PAGE_SHIFT;
 	bool any;
 
-	if ((slot->base_gfn ^ behind) & (pages - 1))
-		return false;
 	if (start < slot->base_gfn || start + pages > slot->base_gfn + slot->npages)
 		return false;
 	if (slot_tracks_any(slot, gfn, level))
@@ -19,17 +25,11 @@ static bool level_fits(const struct slots *slots, const struct memslot *slot, tp
 	return attr_uniform(slots, start, start + pages, &any);
 }
 
-enum tpt_level slot_max_level(const struct slots *slots, const struct memslot *slot, tpt_gfn gfn,
-			      bool private_, enum tpt_level cap)
+enum tpt_level level_inside(const struct slots *slots, const struct memslot *slot, tpt_gfn gfn,
+			    enum tpt_level cap)
 {
-	unsigned int level = TPT_LEVEL_4K;
-
-	/* A log of pages needs entries of pages. */
-	if (slot_logs_dirty(slot))
-		return TPT_LEVEL_4K;
-	/* Each condition of a large block holds of the smaller one in it: the first refusal ends.
-	 */
-	while (level < cap && level_fits(slots, slot, gfn, private_, level + 1))
-		level++;
-	return level;
+	/* The largest is what most are. */
+	while (cap > TPT_LEVEL_4K && !level_fits(slots, slot, gfn, cap))
+		cap--;
+	return cap;
 }

@@ -33,6 +33,24 @@ struct memslot *slot_find(const struct slots *slots, uint32_t as_id, tpt_gfn gfn
 	return i < set->nr && set->slot[i]->base_gfn <= gfn ? set->slot[i] : NULL;
 }
 
+struct memslot *slot_find_filling(const struct slots *slots, uint32_t as_id, tpt_gfn gfn,
+				  struct slot_cache *cache)
+{
+	const struct memslot_set *set = &slots->set[as_id];
+	uint32_t i = slot_first_above(set, gfn);
+	tpt_gfn start = i ? set->slot[i - 1]->base_gfn + set->slot[i - 1]->npages : 0;
+	tpt_gfn end = i < set->nr ? set->slot[i]->base_gfn : UINT64_MAX;
+	struct memslot *slot = NULL;
+
+	if (end <= gfn) {
+		slot = set->slot[i];
+		start = slot->base_gfn;
+		end = start + slot->npages;
+	}
+	*cache = (struct slot_cache){set->generation, start, end - start, slot};
+	return slot;
+}
+
 /* Index in by_id of the first slot with at least this id. */
 static uint32_t id_index(const struct memslot_set *set, uint32_t id)
 {
@@ -246,6 +264,8 @@ static struct memslot *slot_alloc(const struct slots *slots, const struct tpt_me
 	slot->gmem = r->gmem;
 	slot->gmem_index = r->gmem ? r->gmem_offset >> TPT_PAGE_SHIFT : 0;
 	slot->gmem_next = NULL;
+	slot->max_level[0] = level_congruent(slot->base_gfn, slot->hva.a >> TPT_PAGE_SHIFT);
+	slot->max_level[1] = level_congruent(slot->base_gfn, slot->gmem_index);
 	slot->dirty = NULL;
 	slot->track = NULL;
 	return slot;
@@ -291,7 +311,7 @@ void slot_update_abort(struct slots *slots, struct slot_update *update)
 	const struct memslot *any = update->new_ ? update->new_ : update->old;
 
 	if (update->old)
-		update->old->invalid = false;
+		slot_set_invalid(slots, update->old, false);
 	if (any)
 		dirty_destroy(slots, any, update->dirty);
 	if (update->new_)
@@ -299,6 +319,14 @@ void slot_update_abort(struct slots *slots, struct slot_update *update)
 	if (update->array)
 		mem_free(slots->base, update->array, 2ul * update->room * sizeof(*update->array));
 	*update = (struct slot_update){.change = SLOT_SAME};
+}
+
+void slot_set_invalid(struct slots *slots, struct memslot *slot, bool invalid)
+{
+	if (slot->invalid == invalid)
+		return;
+	slot->invalid = invalid;
+	slots_count_change(slots, invalid ? 1 : -1);
 }
 
 /* Shifting by a chain of exchanges: compilers make a library call of a plain move. */
@@ -360,6 +388,8 @@ void slot_update_commit(struct slots *slots, struct slot_update *update)
 		return;
 
 	set = &slots->set[any->as_id];
+	slots_count_change(slots, update->old && update->old->invalid ? -1 : 0);
+	set->changed = slots->changes;
 	set->generation += slots->address_spaces;
 	if (update->old && update->change == SLOT_FLAGS) {
 		dirty_destroy(slots, update->old, update->old->dirty);

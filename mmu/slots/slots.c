@@ -23,6 +23,7 @@ static bool set_init(struct slots *slots, struct memslot_set *set, uint32_t as_i
 	set->nr = 0;
 	set->room = room;
 	set->generation = as_id;
+	set->changed = 0;
 	set->slot = NULL;
 	if (room)
 		set->slot = mem_alloc(slots->base, 2ul * room * sizeof(*set->slot));
@@ -34,6 +35,8 @@ int slots_init(struct slots *slots, struct vm_base *base, uint32_t address_space
 	       uint32_t gpa_bits, bool private_memory)
 {
 	slots->base = base;
+	slots->changes = 0;
+	slots->in_flight = 0;
 	slots->address_spaces = address_spaces;
 	slots->gpa_bits = gpa_bits;
 	slots->private_memory = private_memory;
@@ -45,6 +48,9 @@ int slots_init(struct slots *slots, struct vm_base *base, uint32_t address_space
 	slots->has_structural = false;
 	slots->dirty_initially_set = false;
 	slots->nr_ended = 0;
+	slots->forgotten_at = 0;
+	for (unsigned int i = 0; i < INVAL_RING; i++)
+		slots->ended_at[i] = 0;
 
 	for (uint32_t i = 0; i < MAX_ADDRESS_SPACES; i++) {
 		if (set_init(slots, &slots->set[i], i, i < address_spaces ? ROOM_FIRST : 0))

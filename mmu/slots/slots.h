@@ -17,18 +17,19 @@
 
 #define MAX_ADDRESS_SPACES 2
 
-/* One memslot. Constant while it is in a set, but for @invalid, LOG_DIRTY and @dirty. */
+/* One memslot. Constant while it is in a set, but for @invalid, LOG_DIRTY, @dirty and @track. */
 struct memslot {
 	tpt_gfn base_gfn;
 	uint64_t npages;
 	tpt_hva hva;
-	uint32_t as_id, id, flags; /* TPT_MEM_* */
-	bool invalid;		   /* being deleted or moved: faults are RETRY */
-	struct tpt_gmem *gmem;
-	uint64_t gmem_index;	    /* page of gmem behind base_gfn */
-	struct memslot *gmem_next;  /* slots bound to one gmem */
+	uint32_t as_id, id, flags;  /* TPT_MEM_* */
+	bool invalid;		    /* being deleted or moved: faults are RETRY */
+	uint8_t max_level[2];	    /* that hva [0] and gmem [1] are congruent to GFNs at */
 	_Atomic uint64_t *dirty;    /* LOG_DIRTY: see dirty.c */
 	struct track_block **track; /* NULL: nothing was ever write-tracked; see track.c */
+	struct tpt_gmem *gmem;
+	uint64_t gmem_index;	   /* page of gmem behind base_gfn */
+	struct memslot *gmem_next; /* slots bound to one gmem */
 };
 
 /* The slots of one address space, in two orders. */
@@ -37,8 +38,10 @@ struct memslot_set {
 	/*
 	 * KVM's count of swaps of this address space's array: starts at as_id; a create adds the
 	 * number of address spaces once, delete and move twice (the slot passes through INVALID).
+	 * So no two sets of a VM ever have the same.
 	 */
 	uint64_t generation;
+	uint64_t changed;	/* slots->changes when the set last changed */
 	struct memslot **slot;	/* by base_gfn; start of the one allocation that holds both */
 	struct memslot **by_id; /* by id: slot + room */
 };
@@ -74,6 +77,12 @@ struct inval_range {
 
 struct slots {
 	struct vm_base *base;
+	/*
+	 * Moves on whenever the answer to slots_must_retry() may have changed. Odd: something is in
+	 * flight, an invalidation, a conversion, a hole or a slot on its way out.
+	 */
+	uint64_t changes;
+	uint32_t in_flight; /* how many */
 	uint32_t address_spaces;
 	uint32_t gpa_bits; /* width of guest-physical addresses without the shared bit: 32 .. 52 */
 	bool private_memory;	  /* attributes may be set, slots may have a gmem */
@@ -90,6 +99,8 @@ struct slots {
 	struct inval_range structural; /* a conversion or a hole: one at a time */
 	uint64_t nr_ended;
 	struct inval_range ended[INVAL_RING]; /* number n stands at n % INVAL_RING */
+	uint64_t ended_at[INVAL_RING];	      /* slots->changes from their end on */
+	uint64_t forgotten_at;		      /* the same of the last that left the ring */
 };
 
 /* Before any other use of @slots, whose content is ignored. 0 or -ENOMEM, nothing allocated. */
@@ -104,6 +115,31 @@ const char *slots_audit(const struct slots *slots);
 
 /* The slot that @gfn is in, INVALID or not, or NULL. O(log n). Section. */
 struct memslot *slot_find(const struct slots *slots, uint32_t as_id, tpt_gfn gfn);
+/*
+ * What was found last: every GFN of [start, start + npages) is in @slot, or in none if that is
+ * NULL. All 0: nothing. One for any number of address spaces; never needs to be reset, as no two
+ * sets are ever of one generation.
+ */
+struct slot_cache {
+	uint64_t generation; /* of the set that was asked */
+	tpt_gfn start;
+	uint64_t npages;
+	struct memslot *slot;
+};
+
+/* Finds and fills the cache. */
+struct memslot *slot_find_filling(const struct slots *slots, uint32_t as_id, tpt_gfn gfn,
+				  struct slot_cache *cache);
+
+/* slot_find() of a caller who mostly asks for the same slot. */
+static inline struct memslot *slot_find_cached(const struct slots *slots, uint32_t as_id,
+					       tpt_gfn gfn, struct slot_cache *cache)
+{
+	if (cache->generation == slots->set[as_id].generation && gfn - cache->start < cache->npages)
+		return cache->slot;
+	return slot_find_filling(slots, as_id, gfn, cache);
+}
+
 /* The slot with this id, or NULL. O(log n). Section. */
 struct memslot *slot_by_id(const struct slots *slots, uint32_t as_id, uint32_t id);
 
@@ -163,6 +199,8 @@ int slot_update_prepare(struct slots *slots, const struct tpt_memory_region *reg
 void slot_update_commit(struct slots *slots, struct slot_update *update);
 /* Gives the memory back; an old slot that was marked invalid is valid again. Exclusive. */
 void slot_update_abort(struct slots *slots, struct slot_update *update);
+/* Marks a slot that is on its way out, and takes the mark away. Exclusive. */
+void slot_set_invalid(struct slots *slots, struct memslot *slot, bool invalid);
 
 /* ---- dirty.c ---- */
 
@@ -226,8 +264,15 @@ struct ring_run ring_next_run(const struct dirty_ring *ring, uint32_t from, uint
 
 /* ---- track.c ---- */
 
+/* slot_is_tracked() of a slot in which something was tracked once. */
+bool track_is_counted(const struct memslot *slot, tpt_gfn gfn);
+
 /* May no table let the guest write @gfn? Section. O(1). */
-bool slot_is_tracked(const struct memslot *slot, tpt_gfn gfn);
+static inline bool slot_is_tracked(const struct memslot *slot, tpt_gfn gfn)
+{
+	return slot->track && track_is_counted(slot, gfn);
+}
+
 /* The same of any page of the block at @level that @gfn lies in and that is all in the slot. */
 bool slot_tracks_any(const struct memslot *slot, tpt_gfn gfn, enum tpt_level level);
 /* Once more, and once less. Exclusive. *edge: it was not tracked before, or is not any more.
@@ -240,8 +285,15 @@ void track_destroy(struct slots *slots, struct memslot *slot);
 
 /* All ranges are half-open, in GFNs, not empty. */
 
+/* attr_is_private() where there are private ranges. */
+bool attr_find_private(const struct slots *slots, tpt_gfn gfn);
+
 /* Section. O(log n) in the number of private ranges. */
-bool attr_is_private(const struct slots *slots, tpt_gfn gfn);
+static inline bool attr_is_private(const struct slots *slots, tpt_gfn gfn)
+{
+	return slots->attributes && attr_find_private(slots, gfn);
+}
+
 /* Do all of [start, end) have one attribute? If so *private_ says which. Section. O(log n). */
 bool attr_uniform(const struct slots *slots, tpt_gfn start, tpt_gfn end, bool *private_);
 /*
@@ -267,38 +319,79 @@ void attr_destroy(struct slots *slots);
 
 /* ---- level.c ---- */
 
+/* Largest level at which GFNs from @base_gfn on are congruent to the pages from @behind on. */
+enum tpt_level level_congruent(tpt_gfn base_gfn, uint64_t behind);
+/* slot_max_level() of a slot without a log, whose memory is congruent at @cap. */
+enum tpt_level level_inside(const struct slots *slots, const struct memslot *slot, tpt_gfn gfn,
+			    enum tpt_level cap);
+
 /*
  * Largest level, at most @cap (4K .. 1G), at which a leaf around @gfn lies inside @slot, is
- * congruent to the memory behind it (hva, or gmem index if @private_), and has one attribute.
- * @gfn is in @slot, and @slot has a gmem if @private_. Nothing is stored: it is derived each time.
- * Section. O(log n) in the number of private ranges.
+ * congruent to the memory behind it (hva, or gmem index if @private_), is not write-tracked in any
+ * page and has one attribute; 4K in a slot with a log of pages. @gfn is in @slot, and @slot has a
+ * gmem if @private_. Only the congruence, which is constant, is stored. Section. O(log n) in the
+ * number of private ranges.
  */
-enum tpt_level slot_max_level(const struct slots *slots, const struct memslot *slot, tpt_gfn gfn,
-			      bool private_, enum tpt_level cap);
+static inline enum tpt_level slot_max_level(const struct slots *slots, const struct memslot *slot,
+					    tpt_gfn gfn, bool private_, enum tpt_level cap)
+{
+	if (cap > slot->max_level[private_])
+		cap = slot->max_level[private_];
+	if (cap == TPT_LEVEL_4K || slot_logs_dirty(slot))
+		return TPT_LEVEL_4K;
+	return level_inside(slots, slot, gfn, cap);
+}
 
 /* ---- invalidate.c ---- */
 
-/* What a fault remembers before it leaves its first section. */
+/* What a fault remembers before it leaves its first section: slots->changes. */
 struct slots_snapshot {
+	uint64_t changes;
 	uint32_t as_id;
-	uint64_t generation; /* of that address space */
-	uint64_t nr_ended;
 };
 
-struct slots_snapshot slots_snapshot(const struct slots *slots, uint32_t as_id);
+static inline struct slots_snapshot slots_snapshot(const struct slots *slots, uint32_t as_id)
+{
+	return (struct slots_snapshot){.changes = slots->changes, .as_id = as_id};
+}
+
+/* slots_must_retry() and slots_invalidating() where the quick answer is not enough. */
+bool inval_must_retry(const struct slots *slots, const struct slots_snapshot *then,
+		      const struct memslot *slot, tpt_gfn gfn, uint64_t pages, bool private_);
+bool inval_overlaps(const struct slots *slots, const struct memslot *slot, tpt_gfn gfn,
+		    uint64_t pages, bool private_);
+
+static inline bool slots_are_quiet(const struct slots *slots)
+{
+	return !(slots->changes & 1);
+}
 
 /*
  * Must a fault retry that took @then and now wants to map [gfn, gfn + pages) of @slot? True if the
  * address space's slots changed, if @slot is being deleted or moved, if an invalidation in progress
  * overlaps, or if one that ended since overlaps (or more than INVAL_RING ended: nobody knows).
  * Host-virtual ranges concern shared mappings only, a gmem's private ones only, guest frames both.
- * Section. @slot is looked at only if the generation is the same.
+ * Section. @slot is looked at only if the address space's slots are the same. Where nothing is in
+ * flight and nothing happened, one look.
  */
-bool slots_must_retry(const struct slots *slots, const struct slots_snapshot *then,
-		      const struct memslot *slot, tpt_gfn gfn, uint64_t pages, bool private_);
+static inline bool slots_must_retry(const struct slots *slots, const struct slots_snapshot *then,
+				    const struct memslot *slot, tpt_gfn gfn, uint64_t pages,
+				    bool private_)
+{
+	if (slots->changes == then->changes && slots_are_quiet(slots))
+		return false;
+	return inval_must_retry(slots, then, slot, gfn, pages, private_);
+}
+
 /* Does an invalidation in progress overlap? (Before a lookup that would be in vain.) Section. */
-bool slots_invalidating(const struct slots *slots, const struct memslot *slot, tpt_gfn gfn,
-			uint64_t pages, bool private_);
+static inline bool slots_invalidating(const struct slots *slots, const struct memslot *slot,
+				      tpt_gfn gfn, uint64_t pages, bool private_)
+{
+	return !slots_are_quiet(slots) && inval_overlaps(slots, slot, gfn, pages, private_);
+}
+
+/* Something changed: so many more things are in flight, or fewer. Exclusive. */
+void slots_count_change(struct slots *slots, int in_flight);
 
 /* A notifier's range begins: token->start .. end, in a list until it ends. Exclusive. */
 void inval_begin(struct slots *slots, struct tpt_invalidation *token);

@@ -28,7 +28,7 @@ static struct track_block *block_of(const struct memslot *slot, tpt_gfn gfn)
 	return slot->track ? slot->track[gfn / BLOCK - first_block(slot)] : NULL;
 }
 
-bool slot_is_tracked(const struct memslot *slot, tpt_gfn gfn)
+bool track_is_counted(const struct memslot *slot, tpt_gfn gfn)
 {
 	const struct track_block *block = block_of(slot, gfn);
 

@@ -49,13 +49,13 @@ static int zap_slot(struct tpt_vm *vm, struct memslot *slot)
 				  slot->base_gfn + slot->npages);
 	int err = 0;
 
-	slot->invalid = true;
+	slot_set_invalid(&vm->slots, slot, true);
 	if (vm->flags & TPT_VM_SLOT_ZAP_ALL)
 		zap_all_fast(vm);
 	else
 		err = zap_all_chunks(vm, &zap);
 	if (err)
-		slot->invalid = false;
+		slot_set_invalid(&vm->slots, slot, false);
 	return err;
 }
 

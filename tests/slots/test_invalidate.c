@@ -52,7 +52,12 @@ static struct tpt_invalidation hva_pages(uint64_t start, uint64_t end)
 static bool retry(struct scene *s, const struct slots_snapshot *then, tpt_gfn gfn, uint64_t pages,
 		  bool private_)
 {
-	return slots_must_retry(&s->w->slots, then, s->slot, gfn, pages, private_);
+	bool quick = slots_must_retry(&s->w->slots, then, s->slot, gfn, pages, private_);
+
+	/* The quick answer is the precise one. */
+	assert_int_equal(inval_must_retry(&s->w->slots, then, s->slot, gfn, pages, private_),
+			 quick);
+	return quick;
 }
 
 static void a_quiet_fault_does_not_retry(void **state)
@@ -222,10 +227,43 @@ static void a_slot_on_its_way_out_stops_faults(void **state)
 	struct scene *s = *state;
 	struct slots_snapshot then = slots_snapshot(&s->w->slots, 0);
 
-	s->slot->invalid = true;
+	slot_set_invalid(&s->w->slots, s->slot, true);
 	assert_true(retry(s, &then, 0x1000, 1, false));
-	s->slot->invalid = false;
+	slot_set_invalid(&s->w->slots, s->slot, false);
 	assert_false(retry(s, &then, 0x1000, 1, false));
+}
+
+static void quiet_is_when_nothing_is_in_flight(void **state)
+{
+	struct scene *s = *state;
+	struct slots *slots = &s->w->slots;
+	struct tpt_invalidation a = hva_pages(0, 1), b = hva_pages(0, 1);
+	struct tpt_memory_region gone = {.gpa = {0x1000ull << 12}};
+	struct slot_update update;
+
+	assert_true(slots_are_quiet(slots));
+	inval_begin(slots, &a);
+	inval_begin(slots, &b);
+	inval_structural_begin(slots, &(struct inval_range){.kind = INVAL_GFN, .end = 1});
+	inval_end(slots, &a);
+	assert_false(slots_are_quiet(slots));
+	inval_structural_end(slots);
+	assert_false(slots_are_quiet(slots));
+	inval_end(slots, &b);
+	assert_true(slots_are_quiet(slots));
+
+	/* A slot on its way out, which comes back or goes. */
+	for (int goes = 0; goes < 2; goes++) {
+		assert_int_equal(slot_update_prepare(slots, &gone, &update), 0);
+		slot_set_invalid(slots, update.old, true);
+		slot_set_invalid(slots, update.old, true);
+		assert_false(slots_are_quiet(slots));
+		if (goes)
+			slot_update_commit(slots, &update);
+		else
+			slot_update_abort(slots, &update);
+		assert_true(slots_are_quiet(slots));
+	}
 }
 
 static void what_the_ring_forgot_counts_as_overlapping(void **state)
@@ -417,6 +455,7 @@ int main(void)
 		scene_test(a_hole_on_its_way_stops_private_faults_only),
 		scene_test(a_change_of_the_slots_stops_faults_of_that_address_space),
 		scene_test(a_slot_on_its_way_out_stops_faults),
+		scene_test(quiet_is_when_nothing_is_in_flight),
 		scene_test(what_the_ring_forgot_counts_as_overlapping),
 		scene_test(an_end_without_a_beginning_is_logged_and_changes_nothing),
 		scene_test(host_virtual_ranges_are_found_in_the_slot_over_them),

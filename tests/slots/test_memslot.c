@@ -285,6 +285,44 @@ static void the_generation_counts_swaps_as_kvm_does(void **state)
 	assert_int_equal(set[1].generation, 3);
 }
 
+/* Was the cache asked without being filled anew? */
+static bool hits(const struct slots *slots, uint32_t as_id, tpt_gfn gfn, struct slot_cache *cache)
+{
+	const struct slot_cache before = *cache;
+
+	assert_ptr_equal(slot_find_cached(slots, as_id, gfn, cache), slot_find(slots, as_id, gfn));
+	return cache->generation == before.generation && cache->start == before.start &&
+	       cache->npages == before.npages && cache->slot == before.slot;
+}
+
+static void the_slot_found_last_is_found_at_once(void **state)
+{
+	struct world *w = *state;
+	struct slot_cache cache = {0};
+
+	for (uint32_t as_id = 0; as_id < 2; as_id++)
+		for (uint32_t id = 0; id < 3; id++)
+			assert_int_equal(slot_set(w, as_id, id, 0, id * GIB, MIB, HVA), 0);
+	assert_false(hits(&w->slots, 0, 0x40010, &cache));
+	assert_true(hits(&w->slots, 0, 0x40000, &cache));
+	assert_true(hits(&w->slots, 0, 0x400ff, &cache));
+	/* Where there is none it is known how far. */
+	assert_false(hits(&w->slots, 0, 0x40100, &cache));
+	assert_true(hits(&w->slots, 0, 0x7ffff, &cache));
+	assert_false(hits(&w->slots, 0, 0x80000, &cache));
+	/* Another address space is another question. */
+	assert_false(hits(&w->slots, 1, 0x80000, &cache));
+	assert_true(hits(&w->slots, 1, 0x80000, &cache));
+	/* So is a set that changed, if only in a flag of another slot. */
+	assert_int_equal(slot_set(w, 1, 0, TPT_MEM_LOG_DIRTY, 0, MIB, HVA), 0);
+	assert_false(hits(&w->slots, 1, 0x80000, &cache));
+	assert_true(hits(&w->slots, 1, 0x80000, &cache));
+	assert_int_equal(slot_set(w, 1, 2, 0, 0, 0, 0), 0);
+	assert_false(hits(&w->slots, 1, 0x80000, &cache));
+	assert_null(cache.slot);
+	assert_true(hits(&w->slots, 1, 0x40100, &cache));
+}
+
 static void an_aborted_update_leaves_no_trace(void **state)
 {
 	struct world *w = *state;
@@ -304,7 +342,7 @@ static void an_aborted_update_leaves_no_trace(void **state)
 		r.gpa.a = GIB;
 		r.size = deletion ? 0 : r.size;
 		assert_int_equal(slot_update_prepare(&w->slots, &r, &update), 0);
-		update.old->invalid = true;
+		slot_set_invalid(&w->slots, update.old, true);
 		slot_update_abort(&w->slots, &update);
 		assert_int_equal(w->fake->live, live);
 		assert_false(slot_find(&w->slots, 0, 0x1000)->invalid);
@@ -440,11 +478,16 @@ static int model_set(struct model *m, const struct tpt_memory_region *r)
 	return 0;
 }
 
-static void model_compare(const struct model *m, const struct slots *slots)
+static void model_compare(const struct model *m, const struct slots *slots,
+			  struct slot_cache *cache)
 {
 	for (uint64_t gfn = 0; gfn < MODEL_PAGES + 32; gfn++) {
 		const struct memslot *slot = slot_find(slots, 0, gfn);
 		int64_t expected = -1;
+
+		assert_ptr_equal(slot_find_cached(slots, 0, gfn, cache), slot);
+		assert_null(slot_find_cached(slots, 1, gfn, cache));
+		assert_ptr_equal(slot_find_cached(slots, 0, gfn, cache), slot);
 
 		for (int i = 0; i < MODEL_IDS; i++) {
 			if (m->slot[i].used && gfn >= m->slot[i].base &&
@@ -461,6 +504,7 @@ static void random_updates_agree_with_a_plain_array(void **state)
 	struct world *w = *state;
 	struct rng rng = rng_create("memslots");
 	struct model m = {.generation = 0};
+	struct slot_cache cache = {0};
 	unsigned int by_result[3] = {0};
 
 	for (int i = 0; i < 20000; i++) {
@@ -482,7 +526,7 @@ static void random_updates_agree_with_a_plain_array(void **state)
 		assert_int_equal(region_set(w, &r), expected);
 		by_result[!expected ? 0 : expected == -ERR_EXIST ? 1 : 2]++;
 		if (i % 16 == 0) {
-			model_compare(&m, &w->slots);
+			model_compare(&m, &w->slots, &cache);
 			assert_null(slots_audit(&w->slots));
 		}
 	}
@@ -508,6 +552,7 @@ int main(void)
 		world_test(the_same_region_again_changes_nothing),
 		world_test(a_moved_slot_is_where_it_went),
 		world_test(the_generation_counts_swaps_as_kvm_does),
+		world_test(the_slot_found_last_is_found_at_once),
 		world_test(an_aborted_update_leaves_no_trace),
 		world_test(each_failed_allocation_changes_nothing),
 		cmocka_unit_test(slots_init_fails_whole),
