@@ -37,7 +37,7 @@ USDT      := $(shell printf '\043include <sys/sdt.h>\n' | $(CC) $(CFLAGS) -E -x 
 endif
 CORE_CF   += $(if $(USDT),-DTPT_USDT)
 PIC_CF    := -fPIC
-POSIX_LIB := -lurcu-memb -lpthread
+POSIX_LIB := -lpthread
 LIBS      := $(POSIX_LIB) -lcrypto -llzma -lz -lzstd
 
 # SAN=asan or SAN=tsan: everything under a sanitizer, in a build directory of its own.

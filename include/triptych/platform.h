@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What an embedder gives the library: memory, grace periods, one lock, and a hold on its vCPUs.
+ * What an embedder gives the library: memory, deferred work, one lock, and a hold on its vCPUs.
  * The core calls nothing else, allocates nowhere else, and keeps no state outside what it got here.
  */
 #ifndef TRIPTYCH_PLATFORM_H
@@ -94,16 +94,20 @@ struct tpt_platform {
 	void (*mem_free)(void *ctx, void *mem, size_t bytes);
 
 	/*
-	 * Grace periods: memory passed to defer() before is not touched by a section between
-	 * read_lock() and read_unlock() that begins after. Read sections nest, never sleep and are
-	 * never held across a callback to the embedder other than an external call, mark_dirty()
-	 * and an event. barrier() returns when every earlier defer() has run; it may sleep; never
-	 * called inside a section.
+	 * Deferred work: d->fn(d) is called once for each defer(), later, on a thread that is in no
+	 * call of the library; it waits for sections to end, and may call defer() again. Calls may
+	 * come from inside a section. barrier() returns when every earlier defer() has run; it may
+	 * sleep; never called inside a section.
 	 */
-	void (*read_lock)(void *ctx);
-	void (*read_unlock)(void *ctx);
 	void (*defer)(void *ctx, struct tpt_deferred *d);
 	void (*barrier)(void *ctx);
+
+	/*
+	 * For checkers, NULL otherwise: the calling thread is inside a shared section from
+	 * watch(true) to watch(false). Inside of one nothing is called that may sleep, and of the
+	 * embedder's functions none but external calls, mark_dirty(), mapping_level() and events.
+	 */
+	void (*watch)(void *ctx, bool inside);
 
 	/*
 	 * The VM's exclusive section: a mutex, not recursive, may sleep. relax() is called in a

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The platform of a process: struct tpt_platform on pthreads, liburcu (memb flavour) and mmap. Also
- * what a test needs of it: balances, misuse reports, allocations that fail on demand. Never decides
+ * The platform of a process: struct tpt_platform on pthreads and mmap. Also what a
+ * test needs of it: balances, misuse reports, allocations that fail on demand. Never decides
  * anything about tables.
  *
  * One struct tpt_posix serves one VM: it has one exclusive lock. It is the platform's ctx.
@@ -21,6 +21,9 @@ struct tpt_posix;
 /* Fill a table page and its record with 0xa5 when it is allocated and with 0xdd when it is freed:
  * whoever relies on their content or uses them afterwards is found. */
 #define TPT_POSIX_POISON (1u << 0)
+/* Watch shared sections: a call inside of one that may sleep is a misuse. Costs a call each time
+ * that one is entered or left. */
+#define TPT_POSIX_WATCH (1u << 1)
 
 #define TPT_POSIX_DEFAULT_HPA_BASE (1ull << 40)
 #define TPT_POSIX_DEFAULT_BYTES	   (1ull << 30)
@@ -83,24 +86,16 @@ const struct tpt_platform *tpt_posix_platform(const struct tpt_posix *posix);
  */
 int tpt_posix_arena(const struct tpt_posix *posix, tpt_hpa *hpa_base, void **va, uint64_t *bytes);
 
-/*
- * Makes the calling thread known to liburcu, or forgets it. Never needed: the first read section
- * does the one, the thread's end does the other. Registering early keeps the first fault short.
- * Both may be repeated; unregistering inside a read section does nothing.
- */
-void tpt_posix_thread_register(void);
-void tpt_posix_thread_unregister(void);
-
 /* Does the calling thread hold the exclusive lock? */
 bool tpt_posix_lock_held(const struct tpt_posix *posix);
-/* How many read sections is the calling thread in, of any platform? */
-unsigned int tpt_posix_read_depth(void);
+/* How many sections is the calling thread in, of any platform that watches them? */
+unsigned int tpt_posix_section_depth(void);
 
 /*
  * Balances, exact while no other thread is in the platform. A misuse is a broken rule of
- * platform.h: recursive or foreign lock, sleeping call in a read section, unbalanced read section,
- * double or wild free, wrong size at mem_free(), leak at destroy. It is logged as an error and made
- * harmless as far as possible.
+ * platform.h: recursive or foreign lock, sleeping call in a section, unbalanced section (both if
+ * watched), double or wild free, wrong size at mem_free(), leak at destroy. It is logged as an
+ * error and made harmless as far as possible.
  */
 struct tpt_posix_stats {
 	uint64_t pages_live;	  /* table pages allocated and not freed */

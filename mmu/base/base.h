@@ -7,6 +7,8 @@
  *	                   alone; if so it unmarks itself and the fault is RETRY. It never waits.
  *	exclusive section: one thread says that it wants to be alone and waits until every actor's
  *	                   line is unmarked. Kicks are for guest mode; this is for the library.
+ *	grace period:      the mark is the turn at which the section began. Who unlinked something
+ *	                   makes a new turn, and frees it when no mark is of an older one.
  */
 #ifndef MMU_BASE_H
 #define MMU_BASE_H
@@ -79,15 +81,24 @@ struct page_cache {
 	tpt_hpa page[PAGE_CACHE_MAX];
 };
 
+/* actor.mark */
+#define MARK_OUTSIDE 0ull
+#define MARK_INSIDE  1ull /* in a shared section; the rest is the turn at which it began */
+#define MARK_REFUSED 2ull /* outside: it wanted in, and somebody was alone */
+
+/* vm_base.turn */
+#define TURN_ALONE 1ull /* somebody is alone, or wants to be */
+#define TURN_STEP  2ull
+
 /*
  * Whoever acts: a vCPU, or the VM itself inside its exclusive section. The first line is what the
- * exclusive side reads; all other lines are only the actor's.
+ * exclusive side and the reclaimer read; all other lines are only the actor's.
  */
 struct actor {
-	_Alignas(CACHE_LINE) _Atomic uint32_t inside; /* nonzero: in a shared section */
-	_Atomic uint32_t refused;		      /* it wanted in, and somebody was alone */
-	struct actor *next;			      /* all actors of the VM; exclusive section */
+	_Alignas(CACHE_LINE) _Atomic uint64_t mark;
+	struct actor *next; /* all actors of the VM; base->actors_lock */
 	_Alignas(CACHE_LINE) struct vm_base *base;
+	bool watched; /* the platform wants to hear of sections */
 	int32_t vcpu; /* id, -1 for the VM itself */
 	/* What a fault asks for a page in the gap between its sections: stays alive until NULL. */
 	_Atomic(const void *) asking;
@@ -105,12 +116,16 @@ struct vm_base {
 	tpt_event_fn *event;
 	void *event_ctx;
 
-	/* Read by every fault, written by the exclusive side only. */
-	_Alignas(CACHE_LINE) _Atomic uint32_t exclusive;
+	/* Read by every fault, written by the exclusive side and by who unlinks a table. */
+	_Alignas(CACHE_LINE) _Atomic uint64_t turn;
 	_Atomic uint32_t dead;
 
+	/* The list is written in the exclusive section, the reclaimer reads it outside. */
+	_Alignas(CACHE_LINE) _Atomic uint32_t actors_lock;
+	_Atomic uint64_t grace_done; /* sections that began before this turn are over */
+	struct actor *actors;
+
 	/* Exclusive section. */
-	_Alignas(CACHE_LINE) struct actor *actors;
 	bool in_exclusive;
 	uint64_t nr_exclusive;
 	uint64_t longest_exclusive;	 /* most entries looked at in one exclusive section */
@@ -127,16 +142,42 @@ void actor_init(struct vm_base *base, struct actor *actor, int32_t vcpu);
 void actor_add(struct actor *actor);
 void actor_remove(struct actor *actor);
 
-/* Enters a shared section; false if somebody is or wants to be alone: RETRY. */
-bool section_enter(struct actor *actor);
-void section_leave(struct actor *actor);
+bool section_refused(struct actor *actor);
+/* Tells the platform that the actor's thread is in a section now, or is not. */
+void section_watch(const struct actor *actor, bool inside);
 
-/*
- * Leaves the grace period but not the section, and enters it again: for a flush that must be done
- * before anybody is alone. Pointers to tables are not good across it.
- */
-void section_pause(struct actor *actor);
-void section_resume(struct actor *actor);
+/* Enters a shared section; false if somebody is or wants to be alone: RETRY. */
+static inline bool section_enter(struct actor *actor)
+{
+	_Atomic uint64_t *turn = &actor->base->turn;
+	uint64_t now = atomic_load_explicit(turn, memory_order_relaxed);
+
+	/* Both sides write their own word, then read the other's: one of them must see it. */
+	atomic_exchange_explicit(&actor->mark, now | MARK_INSIDE, memory_order_seq_cst);
+	if (__builtin_expect(atomic_load_explicit(turn, memory_order_seq_cst) & TURN_ALONE, 0))
+		return section_refused(actor);
+	if (__builtin_expect(actor->watched, 0))
+		section_watch(actor, true);
+	return true;
+}
+
+static inline void section_leave(struct actor *actor)
+{
+	if (__builtin_expect(actor->watched, 0))
+		section_watch(actor, false);
+	atomic_store_explicit(&actor->mark, MARK_OUTSIDE, memory_order_release);
+}
+
+static inline bool section_is_inside(const struct actor *actor)
+{
+	return atomic_load_explicit(&((struct actor *)actor)->mark, memory_order_relaxed) &
+	       MARK_INSIDE;
+}
+
+/* What was unlinked before grace_begin() is out of everybody's reach after grace_wait() of its
+ * answer, which waits for sections to end: deferred work only. */
+uint64_t grace_begin(struct vm_base *base);
+void grace_wait(struct vm_base *base, uint64_t begun);
 
 /* Enters the exclusive section: waits for the platform's lock and for all actors. */
 void section_exclusive_begin(struct vm_base *base);

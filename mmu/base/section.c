@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* Actors and the VM's shared and exclusive sections. Never says what is done inside of one. */
+/* Actors, the VM's shared and exclusive sections, grace periods. Never says what is done in one. */
 #include "mmu/base/base.h"
 
 /* Rounds of the platform's relax() that an actor which was refused is given to come back. */
@@ -7,6 +7,7 @@
 
 void base_init(struct vm_base *base, const struct tpt_platform *platform, void *ctx)
 {
+	atomic_store_explicit(&base->turn, TURN_STEP, memory_order_relaxed);
 	base->platform = platform;
 	base->platform_ctx = ctx;
 	actor_init(base, &base->self, -1);
@@ -16,14 +17,28 @@ void actor_init(struct vm_base *base, struct actor *actor, int32_t vcpu)
 {
 	actor->base = base;
 	actor->vcpu = vcpu;
+	actor->watched = base->platform->watch;
+}
+
+static void lock_actors(struct vm_base *base)
+{
+	while (atomic_exchange_explicit(&base->actors_lock, 1, memory_order_acquire))
+		base->platform->relax(base->platform_ctx);
+}
+
+static void unlock_actors(struct vm_base *base)
+{
+	atomic_store_explicit(&base->actors_lock, 0, memory_order_release);
 }
 
 void actor_add(struct actor *actor)
 {
 	struct vm_base *base = actor->base;
 
+	lock_actors(base);
 	actor->next = base->actors;
 	base->actors = actor;
+	unlock_actors(base);
 }
 
 void actor_remove(struct actor *actor)
@@ -31,49 +46,71 @@ void actor_remove(struct actor *actor)
 	struct vm_base *base = actor->base;
 	struct actor **link = &base->actors;
 
+	lock_actors(base);
 	while (*link != actor)
 		link = &(*link)->next;
 	*link = actor->next;
+	unlock_actors(base);
 
 	for (unsigned int i = 0; i < COUNT_NR; i++)
 		count_add(&base->self, i,
 			  atomic_load_explicit(&actor->count[i], memory_order_relaxed));
 }
 
-bool section_enter(struct actor *actor)
+bool section_refused(struct actor *actor)
 {
-	struct vm_base *base = actor->base;
+	atomic_store_explicit(&actor->mark, MARK_REFUSED, memory_order_release);
+	return false;
+}
 
-	/* Both sides write their own flag, then read the other's: one of them must see it. */
-	atomic_exchange_explicit(&actor->inside, 1, memory_order_seq_cst);
-	if (atomic_load_explicit(&base->exclusive, memory_order_seq_cst)) {
-		atomic_store_explicit(&actor->refused, 1, memory_order_relaxed);
-		atomic_store_explicit(&actor->inside, 0, memory_order_release);
-		return false;
+void section_watch(const struct actor *actor, bool inside)
+{
+	const struct vm_base *base = actor->base;
+
+	if (actor->watched)
+		base->platform->watch(base->platform_ctx, inside);
+}
+
+/* ---- grace periods ---- */
+
+uint64_t grace_begin(struct vm_base *base)
+{
+	return atomic_fetch_add_explicit(&base->turn, TURN_STEP, memory_order_seq_cst) &
+	       ~TURN_ALONE;
+}
+
+/* Is every section over that began before @turn? */
+static bool all_are_newer(struct vm_base *base, uint64_t turn)
+{
+	bool newer = true;
+
+	lock_actors(base);
+	for (struct actor *a = base->actors; a && newer; a = a->next) {
+		uint64_t mark = atomic_load_explicit(&a->mark, memory_order_seq_cst);
+
+		newer = !(mark & MARK_INSIDE) || (mark & ~MARK_INSIDE) >= turn;
 	}
-	if (atomic_load_explicit(&actor->refused, memory_order_relaxed))
-		atomic_store_explicit(&actor->refused, 0, memory_order_relaxed);
-	base->platform->read_lock(base->platform_ctx);
-	return true;
+	unlock_actors(base);
+	return newer;
 }
 
-void section_leave(struct actor *actor)
+void grace_wait(struct vm_base *base, uint64_t begun)
 {
-	struct vm_base *base = actor->base;
+	uint64_t turn, done = atomic_load_explicit(&base->grace_done, memory_order_acquire);
 
-	base->platform->read_unlock(base->platform_ctx);
-	atomic_store_explicit(&actor->inside, 0, memory_order_release);
+	if (begun < done)
+		return;
+	/* For all that was begun up to now: many frees wait once. */
+	turn = atomic_load_explicit(&base->turn, memory_order_seq_cst) & ~TURN_ALONE;
+	while (!all_are_newer(base, turn))
+		base->platform->relax(base->platform_ctx);
+	while (done < turn &&
+	       !atomic_compare_exchange_weak_explicit(&base->grace_done, &done, turn,
+						      memory_order_acq_rel, memory_order_acquire))
+		;
 }
 
-void section_pause(struct actor *actor)
-{
-	actor->base->platform->read_unlock(actor->base->platform_ctx);
-}
-
-void section_resume(struct actor *actor)
-{
-	actor->base->platform->read_lock(actor->base->platform_ctx);
-}
+/* ---- the exclusive section ---- */
 
 /*
  * Whoever was refused goes first: a host that wants to be alone again and again must not keep a
@@ -83,13 +120,15 @@ void section_resume(struct actor *actor)
 static void let_in(struct vm_base *base)
 {
 	for (struct actor *a = base->actors; a; a = a->next) {
+		uint64_t refused = MARK_REFUSED;
+
 		for (unsigned int i = 0; i < LET_IN_RELAXES; i++) {
-			if (!atomic_load_explicit(&a->refused, memory_order_relaxed))
+			if (atomic_load_explicit(&a->mark, memory_order_relaxed) != MARK_REFUSED)
 				break;
 			base->platform->relax(base->platform_ctx);
 		}
-		if (atomic_load_explicit(&a->refused, memory_order_relaxed))
-			atomic_store_explicit(&a->refused, 0, memory_order_relaxed);
+		atomic_compare_exchange_strong_explicit(&a->mark, &refused, MARK_OUTSIDE,
+							memory_order_relaxed, memory_order_relaxed);
 	}
 }
 
@@ -97,10 +136,10 @@ void section_exclusive_begin(struct vm_base *base)
 {
 	base->platform->lock(base->platform_ctx);
 	let_in(base);
-	atomic_exchange_explicit(&base->exclusive, 1, memory_order_seq_cst);
+	atomic_fetch_or_explicit(&base->turn, TURN_ALONE, memory_order_seq_cst);
 
 	for (struct actor *a = base->actors; a; a = a->next) {
-		while (atomic_load_explicit(&a->inside, memory_order_seq_cst))
+		while (atomic_load_explicit(&a->mark, memory_order_seq_cst) & MARK_INSIDE)
 			base->platform->relax(base->platform_ctx);
 	}
 	base->in_exclusive = true;
@@ -113,7 +152,7 @@ void section_exclusive_end(struct vm_base *base)
 	if (base->self.looked > base->longest_exclusive)
 		base->longest_exclusive = base->self.looked;
 	base->in_exclusive = false;
-	atomic_store_explicit(&base->exclusive, 0, memory_order_release);
+	atomic_fetch_and_explicit(&base->turn, ~TURN_ALONE, memory_order_release);
 	base->platform->unlock(base->platform_ctx);
 }
 

@@ -25,6 +25,10 @@ static int cache_fill(struct trees *trees, struct actor *actor, struct page_cach
 	struct vm_base *base = trees->base;
 	int err;
 
+	if (cache->nr < nr && section_is_inside(actor)) {
+		vm_die(base, "vcpu %d fills its page cache inside a section", actor->vcpu);
+		return -ERR_NOMEM;
+	}
 	while (cache->nr < nr) {
 		err = base->platform->page_alloc(base->platform_ctx, &cache->page[cache->nr]);
 		if (err)
@@ -140,9 +144,11 @@ void table_unmake(struct table *table, struct actor *actor)
 	actor->tables.page[actor->tables.nr++] = table->hpa;
 }
 
+static void reclaim_after(struct table *table, uint64_t unlinked);
+
 /*
  * Frees one dead table. Its children are handed to the platform again, one by one, so that no call
- * does more than one table's work, however large the tree was.
+ * does more than one table's work, however large the tree was; nobody has to be waited for again.
  */
 static void table_reclaim(struct tpt_deferred *d)
 {
@@ -153,12 +159,13 @@ static void table_reclaim(struct tpt_deferred *d)
 	unsigned int level = ROLE_LEVEL(table->role);
 	entry_t *entries = table_entries(trees, table->hpa);
 
+	grace_wait(base, table->unlinked);
 	for (unsigned int i = 0; i < TABLE_ENTRIES; i++) {
 		tpt_spte e = entry_read(&entries[i]);
 
 		switch (pte_kind(&trees->format, e, level)) {
 		case PTE_TABLE:
-			table_reclaim_later(table_header(trees, pte_table_hpa(e)));
+			reclaim_after(table_header(trees, pte_table_hpa(e)), table->unlinked);
 			break;
 		case PTE_BLOCKED:
 			count_late(trees, count_tree(kind, COUNT_TREE_BLOCKED), -1);
@@ -182,14 +189,20 @@ static void table_reclaim(struct tpt_deferred *d)
 	atomic_fetch_sub_explicit(&base->pages_deferred, 1, memory_order_release);
 }
 
-void table_reclaim_later(struct table *table)
+static void reclaim_after(struct table *table, uint64_t unlinked)
 {
 	struct vm_base *base = table->trees->base;
 
 	nx_forget(table);
 	atomic_fetch_add_explicit(&base->pages_deferred, 1, memory_order_relaxed);
+	table->unlinked = unlinked;
 	table->deferred.fn = table_reclaim;
 	base->platform->defer(base->platform_ctx, &table->deferred);
+}
+
+void table_reclaim_later(struct table *table)
+{
+	reclaim_after(table, grace_begin(table->trees->base));
 }
 
 void table_mark_dead(struct table *top)

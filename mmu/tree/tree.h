@@ -66,7 +66,10 @@ struct table {
 	tpt_hpa hpa;	  /* of the table page */
 	tpt_hpa external; /* mirror: its twin, given to the owner; 0 for roots and direct tables */
 	tpt_gfn gfn;	  /* first GFN that entry 0 covers */
-	entry_t *parent;  /* the entry that points here; NULL for roots */
+	union {
+		entry_t *parent;   /* the entry that points here; NULL for roots */
+		uint64_t unlinked; /* once it is: what grace_begin() answered */
+	};
 	uint32_t role;
 	_Atomic uint8_t dead;	       /* unlinked, or about to be: gains no entry any more */
 	_Atomic uint8_t nx_disallowed; /* code ran here: no huge leaf takes its place */

@@ -12,9 +12,8 @@ struct rule {
 static bool platform_is_whole(const struct tpt_platform *p)
 {
 	return p && p->size == sizeof(*p) && p->page_alloc && p->page_free && p->page_ptr &&
-	       p->page_record && p->mem_alloc && p->mem_free && p->read_lock && p->read_unlock &&
-	       p->defer && p->barrier && p->lock && p->unlock && p->relax && p->flush && p->kick &&
-	       p->hold;
+	       p->page_record && p->mem_alloc && p->mem_free && p->defer && p->barrier && p->lock &&
+	       p->unlock && p->relax && p->flush && p->kick && p->hold;
 }
 
 static bool external_is_whole(const struct tpt_external_ops *o)

@@ -105,9 +105,9 @@ static int recover_chunk(struct tpt_vm *vm, struct actor *worker, struct range_n
 	 * Who takes memory away looks for entries to know what to flush, and finds none here any
 	 * more: nobody may be alone before the flush is done.
 	 */
-	section_pause(worker);
+	section_watch(worker, false);
 	settle(worker, op);
-	section_resume(worker);
+	section_watch(worker, true);
 	worker_leave(worker);
 	return more;
 }

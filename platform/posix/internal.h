@@ -89,12 +89,11 @@ void *posix_page_record(void *ctx, tpt_hpa hpa);
 void *posix_mem_alloc(void *ctx, size_t bytes);
 void posix_mem_free(void *ctx, void *mem, size_t bytes);
 
-/* section.c: read sections, deferred work, the exclusive lock */
+/* section.c: deferred work, the exclusive lock, sections where they are watched */
 int posix_section_init(struct tpt_posix *posix);
 void posix_section_fini(struct tpt_posix *posix);
-void posix_read_lock(void *ctx);
-void posix_read_unlock(void *ctx);
-/* @what must not be called by a thread that is in a read section: is it kept? */
+void posix_watch(void *ctx, bool inside);
+/* @what must not be called by a thread that is in a section: is it kept? */
 bool posix_check_may_sleep(struct tpt_posix *posix, const char *what);
 void posix_defer(void *ctx, struct tpt_deferred *d);
 void posix_barrier(void *ctx);

@@ -48,8 +48,6 @@ static const struct tpt_platform functions = {
 	.page_record = posix_page_record,
 	.mem_alloc = posix_mem_alloc,
 	.mem_free = posix_mem_free,
-	.read_lock = posix_read_lock,
-	.read_unlock = posix_read_unlock,
 	.defer = posix_defer,
 	.barrier = posix_barrier,
 	.lock = posix_lock,
@@ -66,7 +64,8 @@ static bool config_is_valid(const struct tpt_posix_config *c)
 	const struct tpt_posix_pages *pages = c->pages;
 
 	return !((c->hpa_base | c->bytes) & (TPT_PAGE_SIZE - 1)) && c->bytes <= 1ull << 43 &&
-	       c->hpa_base <= (1ull << 52) - c->bytes && !(c->flags & ~TPT_POSIX_POISON) &&
+	       c->hpa_base <= (1ull << 52) - c->bytes &&
+	       !(c->flags & ~(TPT_POSIX_POISON | TPT_POSIX_WATCH)) &&
 	       (!pages || (pages->alloc && pages->free && pages->ptr));
 }
 
@@ -79,6 +78,8 @@ static struct tpt_posix *posix_new(const struct tpt_posix_config *config)
 	memset(posix, 0, sizeof(*posix));
 	posix->platform = functions;
 	posix->config = *config;
+	if (config->flags & TPT_POSIX_WATCH)
+		posix->platform.watch = posix_watch;
 	if (!posix->config.hpa_base)
 		posix->config.hpa_base = TPT_POSIX_DEFAULT_HPA_BASE;
 	if (!posix->config.bytes)

@@ -1,108 +1,36 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * Read sections and grace periods on liburcu, the thread that runs deferred work, the exclusive
- * lock. Which section may be entered when is checked here.
- *
- * Deferred work has a thread of the platform's own instead of call_rcu(): liburcu's sleeps 10 ms
- * between batches, which every barrier() would wait for, and is shared by all VMs of the process.
+ * The thread that runs deferred work, the exclusive lock, and what may be called inside of which
+ * section, where that is watched.
  */
 #include <errno.h>
 #include <time.h>
-#include <urcu/urcu-memb.h>
 
 #include "platform/posix/internal.h"
 
-/* What a thread is in. liburcu's own list of readers is one a process, and so is this. */
-struct thread {
-	bool registered;
-	unsigned int depth; /* read sections, of any platform */
-};
-static _Thread_local struct thread self;
+/* Sections that the thread is in, of any platform. */
+static _Thread_local unsigned int depth;
 
-static pthread_once_t exit_once = PTHREAD_ONCE_INIT;
-static pthread_key_t exit_key;
-
-#if defined(__SANITIZE_THREAD__)
-#define HAVE_TSAN 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define HAVE_TSAN 1
-#endif
-#endif
-
-/* ThreadSanitizer can't see into liburcu: it is told what a grace period orders, by an address that
- * no lock lies at, lest it take that lock for ordered too. */
-#ifdef HAVE_TSAN
-void __tsan_acquire(void *addr);
-void __tsan_release(void *addr);
-#else
-#define __tsan_acquire(addr) ((void)(addr))
-#define __tsan_release(addr) ((void)(addr))
-#endif
-
-static void thread_ends(void *registered)
+unsigned int tpt_posix_section_depth(void)
 {
-	(void)registered;
-	tpt_posix_thread_unregister();
+	return depth;
 }
 
-static void make_exit_key(void)
+void posix_watch(void *ctx, bool inside)
 {
-	pthread_key_create(&exit_key, thread_ends);
-}
-
-void tpt_posix_thread_register(void)
-{
-	if (self.registered)
-		return;
-	pthread_once(&exit_once, make_exit_key);
-	/* Any value but NULL makes the key's destructor run when the thread ends. */
-	pthread_setspecific(exit_key, &exit_key);
-	urcu_memb_register_thread();
-	self.registered = true;
-}
-
-void tpt_posix_thread_unregister(void)
-{
-	if (!self.registered || self.depth)
-		return;
-	urcu_memb_unregister_thread();
-	self.registered = false;
-	pthread_setspecific(exit_key, NULL);
-}
-
-unsigned int tpt_posix_read_depth(void)
-{
-	return self.depth;
-}
-
-void posix_read_lock(void *ctx)
-{
-	(void)ctx;
-	if (__builtin_expect(!self.registered, 0))
-		tpt_posix_thread_register();
-	self.depth++;
-	urcu_memb_read_lock();
-}
-
-void posix_read_unlock(void *ctx)
-{
-	struct tpt_posix *posix = ctx;
-
-	if (!self.depth) {
-		posix_misuse(posix, "read_unlock without read_lock");
-		return;
-	}
-	__tsan_release(&posix->reclaimer.run);
-	urcu_memb_read_unlock();
-	self.depth--;
+	if (inside)
+		depth++;
+	else if (depth)
+		depth--;
+	else
+		posix_misuse(ctx, "a section is left that was not entered");
 }
 
 bool posix_check_may_sleep(struct tpt_posix *posix, const char *what)
 {
-	if (!self.depth)
+	if (!depth)
 		return true;
-	posix_misuse(posix, "%s called inside a read section", what);
+	posix_misuse(posix, "%s called inside a section", what);
 	return false;
 }
 
@@ -140,7 +68,7 @@ void posix_barrier(void *ctx)
 	pthread_mutex_unlock(&r->lock);
 }
 
-/* Runs everything deferred so far, after one grace period. Called and returns with the lock. */
+/* Runs everything deferred so far. Called and returns with the lock. */
 static void run_batch(struct tpt_posix *posix)
 {
 	struct reclaimer *r = &posix->reclaimer;
@@ -150,8 +78,6 @@ static void run_batch(struct tpt_posix *posix)
 	r->first = NULL;
 	r->last = &r->first;
 	pthread_mutex_unlock(&r->lock);
-	urcu_memb_synchronize_rcu();
-	__tsan_acquire(&r->run);
 	while (d) {
 		struct tpt_deferred *next = d->next;
 
@@ -185,7 +111,7 @@ static void *reclaim(void *ctx)
 /* An address that no other live thread has. */
 static const void *thread_self(void)
 {
-	return &self;
+	return &depth;
 }
 
 bool tpt_posix_lock_held(const struct tpt_posix *posix)

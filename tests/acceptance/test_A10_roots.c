@@ -79,31 +79,23 @@ static void A10_going_back_to_a_root_makes_nothing_and_stops_nobody(void **state
 	host_destroy(h);
 }
 
-/* A reader that keeps what was unlinked from being freed. */
-struct reader {
-	struct host *h;
-	_Atomic int stage; /* 1: it reads; 2: it may stop */
+/* Work that keeps the reclaimer busy, so that nothing behind it is freed. */
+struct busy {
+	struct tpt_deferred deferred;
+	_Atomic bool stop;
 };
 
-static void *read_on(void *arg)
+static void be_busy(struct tpt_deferred *d)
 {
-	struct reader *r = arg;
-	const struct tpt_platform *p = r->h->config.platform;
-
-	p->read_lock(r->h->config.platform_ctx);
-	atomic_store(&r->stage, 1);
-	while (atomic_load(&r->stage) != 2)
+	while (!atomic_load(&((struct busy *)d)->stop))
 		sched_yield();
-	p->read_unlock(r->h->config.platform_ctx);
-	return NULL;
 }
 
 /* Expected: an invalid root is never loaded or walked again, though its page is still there. */
 static void A10_an_invalid_root_is_never_used_again(void **state)
 {
 	struct host *h = vm(1, 2);
-	struct reader r = {.h = h};
-	pthread_t thread;
+	struct busy busy = {.deferred.fn = be_busy};
 	struct tpt_fault f = {.gpa = {0}, .error_code = READ};
 	struct tpt_roots old, new_;
 
@@ -111,9 +103,7 @@ static void A10_an_invalid_root_is_never_used_again(void **state)
 	old = load(h->vcpu[0]);
 	assert_int_equal(host_fault(h, 0, READ), TPT_RET_PF_FIXED);
 	/* The old root is not freed: no chance that its page comes back as another. */
-	assert_int_equal(pthread_create(&thread, NULL, read_on, &r), 0);
-	while (atomic_load(&r.stage) != 1)
-		sched_yield();
+	h->config.platform->defer(h->config.platform_ctx, &busy.deferred);
 	assert_int_equal(tpt_vm_zap_all_fast(h->vm), 0);
 	/* Before it loads, a vCPU's fault means nothing. */
 	assert_int_equal(tpt_vcpu_fault(h->vcpu[0], &f), TPT_RET_PF_RETRY);
@@ -122,8 +112,7 @@ static void A10_an_invalid_root_is_never_used_again(void **state)
 	assert_int_not_equal(new_.generation, old.generation);
 	assert_int_equal(load(h->vcpu[1]).direct.a, new_.direct.a);
 	assert_int_equal(tpt_vcpu_fault(h->vcpu[0], &f), TPT_RET_PF_FIXED);
-	atomic_store(&r.stage, 2);
-	pthread_join(thread, NULL);
+	atomic_store(&busy.stop, true);
 	assert_int_equal(host_stats(h).roots, 1);
 	host_destroy(h);
 }

@@ -100,6 +100,17 @@ static void the_first_report_of_a_death_is_kept(void **state)
 
 /* ---- sections ---- */
 
+static unsigned int relaxes, came_back;
+/* Whose section ends while somebody waits for it. */
+static struct actor *leaves;
+
+static void relax_and_leave(void *ctx)
+{
+	(void)ctx;
+	relaxes++;
+	section_leave(leaves);
+}
+
 struct player {
 	struct vm_base *base;
 	struct actor *actor;
@@ -169,9 +180,120 @@ static void whoever_is_alone_is_alone(void **state)
 	host_destroy(h);
 }
 
+/* ---- grace periods ---- */
+
+static void who_began_before_is_waited_for_and_nobody_else(void **state)
+{
+	struct tpt_vm_config c;
+	struct vm_base *base;
+	struct tpt_platform p;
+	struct host *h;
+	uint64_t begun;
+
+	(void)state;
+	host_config_npt(&c);
+	h = host_create(&c, 2);
+	base = &h->vm->base;
+	p = *base->platform;
+	p.relax = relax_and_leave;
+	base->platform = &p;
+	relaxes = 0;
+
+	/* Nobody is in a section, or only who came later. */
+	grace_wait(base, grace_begin(base));
+	begun = grace_begin(base);
+	assert_true(section_enter(&h->vcpu[0]->fault.actor));
+	grace_wait(base, begun);
+	assert_int_equal(relaxes, 0);
+
+	leaves = &h->vcpu[0]->fault.actor;
+	begun = grace_begin(base);
+	assert_true(section_enter(&h->vcpu[1]->fault.actor));
+	grace_wait(base, begun);
+	assert_int_equal(relaxes, 1);
+	/* It was waited for: not again, nor for what was begun earlier. */
+	grace_wait(base, begun);
+	assert_int_equal(relaxes, 1);
+	section_leave(&h->vcpu[1]->fault.actor);
+	base->platform = h->config.platform;
+	assert_int_equal(host_end(h), 0);
+}
+
+/* An object that writers replace, and actors look at inside of their sections only. */
+struct box {
+	uint64_t value, copy;
+};
+struct shelf {
+	struct vm_base *base;
+	_Atomic(struct box *) box;
+	_Atomic unsigned int torn;
+};
+struct visitor {
+	struct shelf *shelf;
+	struct actor *actor;
+};
+
+static void *replace_boxes(void *ctx)
+{
+	struct shelf *shelf = ctx;
+
+	for (uint64_t i = 0; i < 2000; i++) {
+		struct box *box = malloc(sizeof(*box));
+
+		*box = (struct box){i, i};
+		box = atomic_exchange(&shelf->box, box);
+		grace_wait(shelf->base, grace_begin(shelf->base));
+		box->value = ~0ull;
+		free(box);
+	}
+	return NULL;
+}
+
+static void *look_at_boxes(void *ctx)
+{
+	struct visitor *v = ctx;
+
+	for (unsigned int i = 0; i < 20000; i++) {
+		struct box *box;
+
+		must(section_enter(v->actor));
+		box = atomic_load_explicit(&v->shelf->box, memory_order_acquire);
+		if (i % 64 == 0)
+			sched_yield();
+		if (box->value != box->copy)
+			atomic_fetch_add(&v->shelf->torn, 1);
+		section_leave(v->actor);
+	}
+	return NULL;
+}
+
+static void nothing_is_freed_under_a_section(void **state)
+{
+	struct shelf shelf = {.box = calloc(1, sizeof(struct box))};
+	struct visitor v[3];
+	pthread_t thread[5];
+	struct tpt_vm_config c;
+	struct host *h;
+
+	(void)state;
+	host_config_npt(&c);
+	h = host_create(&c, 3);
+	shelf.base = &h->vm->base;
+	for (unsigned int i = 0; i < 3; i++) {
+		v[i] = (struct visitor){&shelf, &h->vcpu[i]->fault.actor};
+		pthread_create(&thread[i], NULL, look_at_boxes, &v[i]);
+	}
+	for (unsigned int i = 3; i < 5; i++)
+		pthread_create(&thread[i], NULL, replace_boxes, &shelf);
+	for (unsigned int i = 0; i < 5; i++)
+		pthread_join(thread[i], NULL);
+	assert_int_equal(shelf.torn, 0);
+	free(shelf.box);
+	assert_int_equal(host_end(h), 0);
+}
+
 /* A platform whose relax() is the time in which a refused actor may come back. */
 static struct actor *comes_back;
-static unsigned int relaxes, came_back;
 
 static void relax_and_let_in(void *ctx)
 {
@@ -199,6 +321,7 @@ static void who_was_refused_goes_first_but_is_not_waited_for_for_ever(void **sta
 	base->platform = &p;
 
 	/* Nobody was refused: nobody is waited for. */
+	relaxes = 0;
 	section_exclusive_begin(base);
 	assert_int_equal(relaxes, 0);
 	assert_false(section_enter(&h->vcpu[0]->fault.actor));
@@ -248,6 +371,8 @@ int main(void)
 		cmocka_unit_test(events_read_as_the_kernels),
 		cmocka_unit_test(the_first_report_of_a_death_is_kept),
 		cmocka_unit_test(whoever_is_alone_is_alone),
+		cmocka_unit_test(who_began_before_is_waited_for_and_nobody_else),
+		cmocka_unit_test(nothing_is_freed_under_a_section),
 		cmocka_unit_test(who_was_refused_goes_first_but_is_not_waited_for_for_ever),
 		cmocka_unit_test(counts_of_a_vcpu_survive_it),
 	};

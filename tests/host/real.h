@@ -277,7 +277,7 @@ static inline void real_make_vm(struct real *r)
 {
 	const struct tpt_posix_config posix = {
 		.size = sizeof(posix),
-		.flags = TPT_POSIX_POISON,
+		.flags = TPT_POSIX_POISON | TPT_POSIX_WATCH,
 		.hpa_base = REAL_BASE,
 		.bytes = REAL_POOL,
 		.hooks = {.kick = real_kick, .hold = real_hold, .log = real_log},

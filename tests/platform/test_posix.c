@@ -62,7 +62,7 @@ static struct tpt_posix *create(struct seen *seen, uint64_t bytes)
 {
 	struct tpt_posix_config config = {
 		.size = sizeof(config),
-		.flags = TPT_POSIX_POISON,
+		.flags = TPT_POSIX_POISON | TPT_POSIX_WATCH,
 		.bytes = bytes,
 		.hooks = {.flush = flush_hook,
 			  .kick = kick_hook,
@@ -108,7 +108,7 @@ static void bad_configurations_are_refused(void **state)
 	for (size_t i = 0; i < 7; i++)
 		bad[i] = good;
 	bad[0].size--;
-	bad[1].flags = 2;
+	bad[1].flags = 4;
 	bad[2].hpa_base = 0x1001;
 	bad[3].bytes = 0x800;
 	bad[4].bytes = (1ull << 43) + TPT_PAGE_SIZE;
@@ -453,50 +453,19 @@ static void late_fn(struct tpt_deferred *d)
 	atomic_store(&late->ran, 1);
 }
 
-struct reader {
-	struct tpt_posix *posix;
-	atomic_int inside, leave;
-};
-
-static void *read_until_told(void *arg)
-{
-	struct reader *r = arg;
-	const struct tpt_platform *p = tpt_posix_platform(r->posix);
-
-	p->read_lock(r->posix);
-	p->read_lock(r->posix);
-	p->read_unlock(r->posix);
-	atomic_store(&r->inside, 1);
-	while (!atomic_load(&r->leave))
-		sched_yield();
-	p->read_unlock(r->posix);
-	return NULL;
-}
-
-static void deferred_work_waits_for_earlier_readers(void **state)
+static void deferred_work_runs_once_and_barrier_waits_for_it(void **state)
 {
 	struct seen seen;
 	struct tpt_posix *posix = create(&seen, 0);
 	const struct tpt_platform *p = tpt_posix_platform(posix);
-	struct reader reader = {.posix = posix};
 	struct late late = {.deferred.fn = late_fn, .posix = posix};
 	struct tpt_posix_stats stats;
-	pthread_t thread;
 
 	(void)state;
 	assert_int_equal(p->page_alloc(posix, &late.page), 0);
-	assert_int_equal(pthread_create(&thread, NULL, read_until_told, &reader), 0);
-	while (!atomic_load(&reader.inside))
-		sched_yield();
 	p->defer(posix, &late.deferred);
-	nanosleep(&(struct timespec){.tv_nsec = 30000000}, NULL);
-	assert_int_equal(atomic_load(&late.ran), 0);
-	tpt_posix_get_stats(posix, &stats);
-	assert_int_equal(stats.pending, 1);
-	atomic_store(&reader.leave, 1);
 	p->barrier(posix);
 	assert_int_equal(atomic_load(&late.ran), 1);
-	assert_int_equal(pthread_join(thread, NULL), 0);
 	tpt_posix_get_stats(posix, &stats);
 	assert_true(!stats.pending && stats.deferred == 1 && !stats.pages_live);
 	assert_int_equal(tpt_posix_destroy(posix), 0);
@@ -514,119 +483,9 @@ static void destroy_runs_what_is_deferred(void **state)
 	assert_int_equal(atomic_load(&late.ran), 1);
 }
 
-/* A published object that writers replace, and readers look at without any lock. */
-struct box {
-	struct tpt_deferred deferred;
-	struct tpt_posix *posix;
-	uint64_t value, copy;
-};
-
-struct shelf {
-	struct tpt_posix *posix;
-	_Atomic(struct box *) box;
-	atomic_int writers;
-	pthread_barrier_t start;
-};
-
-static void box_free(struct tpt_deferred *d)
-{
-	struct box *box = (struct box *)d;
-
-	box->value = 1;
-	tpt_posix_platform(box->posix)->mem_free(box->posix, box, sizeof(*box));
-}
-
-static void shelf_put(struct shelf *shelf, uint64_t value)
-{
-	const struct tpt_platform *p = tpt_posix_platform(shelf->posix);
-	struct box *box = p->mem_alloc(shelf->posix, sizeof(*box));
-
-	box->deferred.fn = box_free;
-	box->posix = shelf->posix;
-	box->value = box->copy = value;
-	box = atomic_exchange(&shelf->box, box);
-	if (box)
-		p->defer(shelf->posix, &box->deferred);
-}
-
-static void *write_or_read_boxes(void *arg)
-{
-	struct shelf *shelf = arg;
-	const struct tpt_platform *p = tpt_posix_platform(shelf->posix);
-	bool writer = atomic_fetch_sub(&shelf->writers, 1) > 0;
-
-	pthread_barrier_wait(&shelf->start);
-	for (uint64_t i = 2; i < 3000; i++) {
-		struct box *box;
-
-		if (writer) {
-			shelf_put(shelf, i);
-			if (i % 16 == 0)
-				sched_yield();
-			continue;
-		}
-		p->read_lock(shelf->posix);
-		box = atomic_load(&shelf->box);
-		/* Time for writers to replace it, and for a reclaimer that doesn't wait. */
-		if (i % 16 == 0)
-			sched_yield();
-		if (box->value != box->copy)
-			abort();
-		p->read_unlock(shelf->posix);
-	}
-	return NULL;
-}
-
-static void readers_never_see_freed_memory(void **state)
-{
-	struct seen seen;
-	struct tpt_posix *posix = create(&seen, 0);
-	struct shelf shelf = {.posix = posix, .writers = 2};
-	struct box *last;
-
-	(void)state;
-	pthread_barrier_init(&shelf.start, NULL, THREADS);
-	shelf_put(&shelf, 7);
-	run_threads(THREADS, write_or_read_boxes, &shelf);
-	last = atomic_load(&shelf.box);
-	tpt_posix_platform(posix)->mem_free(posix, last, sizeof(*last));
-	assert_int_equal(tpt_posix_destroy(posix), 0);
-}
-
-static void *register_then_end(void *arg)
-{
-	struct tpt_posix *posix = arg;
-	const struct tpt_platform *p = tpt_posix_platform(posix);
-
-	tpt_posix_thread_register();
-	tpt_posix_thread_register();
-	p->read_lock(posix);
-	tpt_posix_thread_unregister();
-	p->read_unlock(posix);
-	tpt_posix_thread_unregister();
-	tpt_posix_thread_unregister();
-	p->read_lock(posix);
-	p->read_unlock(posix);
-	return NULL;
-}
-
-static void ended_threads_hold_up_no_grace_period(void **state)
-{
-	struct seen seen;
-	struct tpt_posix *posix = create(&seen, 0);
-	struct late late = {.deferred.fn = late_fn, .posix = posix};
-
-	(void)state;
-	run_threads(THREADS, register_then_end, posix);
-	tpt_posix_platform(posix)->defer(posix, &late.deferred);
-	tpt_posix_platform(posix)->barrier(posix);
-	assert_int_equal(atomic_load(&late.ran), 1);
-	assert_int_equal(tpt_posix_destroy(posix), 0);
-}
-
 /* ---- rules of sections ---------------------------------------------------------------------- */
 
-static void sleeping_calls_in_a_read_section_are_told(void **state)
+static void sleeping_calls_in_a_section_are_told(void **state)
 {
 	struct seen seen;
 	struct tpt_posix *posix = create(&seen, 0);
@@ -634,28 +493,28 @@ static void sleeping_calls_in_a_read_section_are_told(void **state)
 	tpt_hpa hpa;
 
 	(void)state;
-	p->read_lock(posix);
-	assert_int_equal(tpt_posix_read_depth(), 1);
+	p->watch(posix, true);
+	assert_int_equal(tpt_posix_section_depth(), 1);
 	p->barrier(posix);
-	assert_told(&seen, 1, "barrier called inside a read section");
+	assert_told(&seen, 1, "barrier called inside a section");
 	p->lock(posix);
-	assert_told(&seen, 2, "lock called inside a read section");
+	assert_told(&seen, 2, "lock called inside a section");
 	p->unlock(posix);
 	assert_int_equal(p->page_alloc(posix, &hpa), 0);
-	assert_told(&seen, 3, "page_alloc called inside a read section");
+	assert_told(&seen, 3, "page_alloc called inside a section");
 	p->page_free(posix, hpa);
 	p->mem_free(posix, p->mem_alloc(posix, 8), 8);
-	assert_told(&seen, 4, "mem_alloc called inside a read section");
+	assert_told(&seen, 4, "mem_alloc called inside a section");
 	p->flush(posix, NULL, &(struct tpt_flush){.all = true});
-	assert_told(&seen, 5, "flush called inside a read section");
+	assert_told(&seen, 5, "flush called inside a section");
 	p->kick(posix, NULL, TPT_KICK_TRACK);
-	assert_told(&seen, 6, "kick called inside a read section");
+	assert_told(&seen, 6, "kick called inside a section");
 	p->hold(posix, NULL, true);
-	assert_told(&seen, 7, "hold called inside a read section");
-	p->read_unlock(posix);
-	assert_int_equal(tpt_posix_read_depth(), 0);
-	p->read_unlock(posix);
-	assert_told(&seen, 8, "read_unlock without read_lock");
+	assert_told(&seen, 7, "hold called inside a section");
+	p->watch(posix, false);
+	assert_int_equal(tpt_posix_section_depth(), 0);
+	p->watch(posix, false);
+	assert_told(&seen, 8, "a section is left that was not entered");
 	assert_int_equal(tpt_posix_destroy(posix), 8);
 }
 
@@ -749,11 +608,9 @@ int main(void)
 		cmocka_unit_test(memory_is_zeroed_aligned_and_balanced),
 		cmocka_unit_test(the_nth_allocation_fails_once),
 		cmocka_unit_test(leaks_are_told_at_the_end),
-		cmocka_unit_test(deferred_work_waits_for_earlier_readers),
+		cmocka_unit_test(deferred_work_runs_once_and_barrier_waits_for_it),
 		cmocka_unit_test(destroy_runs_what_is_deferred),
-		cmocka_unit_test(readers_never_see_freed_memory),
-		cmocka_unit_test(ended_threads_hold_up_no_grace_period),
-		cmocka_unit_test(sleeping_calls_in_a_read_section_are_told),
+		cmocka_unit_test(sleeping_calls_in_a_section_are_told),
 		cmocka_unit_test(misused_locks_are_told_and_stay_locked),
 		cmocka_unit_test(the_lock_excludes),
 	};

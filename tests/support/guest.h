@@ -216,7 +216,7 @@ static inline struct guest *guest_create(const struct tpt_vm_config *config, uns
 	struct machine_config m;
 	struct tpt_posix_config p = {
 		.size = sizeof(p),
-		.flags = TPT_POSIX_POISON,
+		.flags = TPT_POSIX_POISON | TPT_POSIX_WATCH,
 		.hpa_base = 4 * GIB,
 		.bytes = GIB,
 		.hooks = {guest_on_flush, guest_on_kick, NULL, guest_on_log},

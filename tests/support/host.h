@@ -207,7 +207,7 @@ static inline struct host *host_prepare(const struct tpt_vm_config *config)
 	struct host *h = calloc(1, sizeof(*h));
 	struct tpt_posix_config p = {
 		.size = sizeof(p),
-		.flags = TPT_POSIX_POISON,
+		.flags = TPT_POSIX_POISON | TPT_POSIX_WATCH,
 		.bytes = 64 * MIB,
 		.hooks = {host_on_flush, host_on_kick, host_on_hold, host_on_log},
 		.hooks_ctx = h,

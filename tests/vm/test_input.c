@@ -87,6 +87,7 @@ static void a_platform_must_be_whole(void **state)
 {
 	static const size_t optional[] = {offsetof(struct tpt_platform, page_linear),
 					  offsetof(struct tpt_platform, record_linear),
+					  offsetof(struct tpt_platform, watch),
 					  offsetof(struct tpt_platform, log)};
 	struct tpt_platform p;
 	struct tpt_vm_config c;
@@ -99,7 +100,7 @@ static void a_platform_must_be_whole(void **state)
 	for (size_t at = 0; at < sizeof(p); at += 8) {
 		bool skip = false;
 
-		for (unsigned int i = 0; i < 3; i++)
+		for (unsigned int i = 0; i < 4; i++)
 			skip |= at == optional[i];
 		if (skip)
 			continue;
