@@ -59,6 +59,7 @@ MACHINE_SRC := $(sort $(wildcard machine/*.c))
 MODULE_SRC  := $(sort $(wildcard tdx/module/*.c))
 HOST_SRC    := $(sort $(wildcard tdx/host/*.c))
 CLI_SRC     := $(sort $(wildcard cli/*.c))
+BENCH_SRC   := $(sort $(wildcard bench/*.c))
 EXAMPLE_SRC := $(sort $(wildcard examples/*.c))
 # ThreadSanitizer has something to say only about the tests that make threads.
 TEST_SRC    := $(sort $(wildcard tests/*/test_*.c))
@@ -67,9 +68,9 @@ TEST_SRC    := $(shell grep -l 'pthread_create' $(TEST_SRC))
 endif
 HEADERS     := $(sort $(wildcard include/triptych/*.h))
 # What the style and the linters are about.
-OUR_C       := $(CORE_SRC) $(POSIX_SRC) $(MACHINE_SRC) $(MODULE_SRC) $(HOST_SRC) $(CLI_SRC) \
+OUR_C       := $(CORE_SRC) $(POSIX_SRC) $(MACHINE_SRC) $(MODULE_SRC) $(HOST_SRC) $(CLI_SRC) $(BENCH_SRC) \
 	       $(EXAMPLE_SRC) $(sort $(wildcard tests/*/*.c))
-OUR_H       := $(sort $(shell find include mmu machine tdx platform cli tests -name '*.h'))
+OUR_H       := $(sort $(shell find include mmu machine tdx platform cli bench tests -name '*.h'))
 
 obj         = $(patsubst %.c,$(BUILD)/$(1)/%.o,$(2))
 CORE_OBJ    := $(call obj,core,$(CORE_SRC))
@@ -77,7 +78,7 @@ CORE_PIC    := $(call obj,core-pic,$(CORE_SRC))
 POSIX_OBJ   := $(call obj,host,$(POSIX_SRC))
 POSIX_PIC   := $(call obj,host-pic,$(POSIX_SRC))
 MODULE_OBJ  := $(call obj,host,$(MODULE_SRC))
-OTHER_OBJ   := $(call obj,host,$(MACHINE_SRC) $(HOST_SRC) $(filter-out cli/main.c,$(CLI_SRC)))
+OTHER_OBJ   := $(call obj,host,$(MACHINE_SRC) $(HOST_SRC) $(BENCH_SRC) $(filter-out cli/main.c,$(CLI_SRC)))
 MAIN_OBJ    := $(call obj,host,cli/main.c)
 TEST_OBJ    := $(call obj,host,$(TEST_SRC))
 EXAMPLE_OBJ := $(call obj,host,$(EXAMPLE_SRC))
@@ -92,7 +93,7 @@ MODULE_A := $(if $(MODULE_SRC),$(BUILD)/libtdxmodule.a)
 
 # ---- what there is to make -----------------------------------------------------------------------
 
-.PHONY: all lib deps deps-lint check check-built run fmt lint lint-format lint-tidy lint-cppcheck \
+.PHONY: all lib deps deps-lint check check-built run bench bench-instr fmt lint lint-format lint-tidy lint-cppcheck \
 	install uninstall clean help FORCE
 .DELETE_ON_ERROR:
 
@@ -120,6 +121,18 @@ run: deps                                          ## replay the boot trace as N
 	@$(MAKE) --no-print-directory $(TRIPTYCH)
 	$(TRIPTYCH) replay $(TRACE) --slots $(SLOTS) --vm npt --compare
 	$(TRIPTYCH) replay $(TRACE) --slots $(SLOTS) --vm td --report $(BUILD)/report.html
+
+bench: deps                                        ## time every operation beside its floor
+	@$(MAKE) --no-print-directory $(TRIPTYCH)
+	$(TRIPTYCH) bench
+
+# Guest memory of an operation, MiB: what is done once a table is a 512th of a page's already.
+INSTR_MIB := 32
+bench-instr:                                       ## count instructions, hold them against budgets
+	@.ci/deps bench
+	@$(MAKE) --no-print-directory $(TRIPTYCH)
+	bench/instr $(TRIPTYCH) $(BUILD)/counts --size $(INSTR_MIB)
+	@bench/check bench/budgets $(BUILD)/counts
 
 fmt:                                               ## put every source into the house's style
 	clang-format -i $(OUR_C) $(OUR_H)
@@ -163,6 +176,12 @@ $(eval $(call compile,core,$(CORE_CF)))
 $(eval $(call compile,core-pic,$(CORE_CF) $(PIC_CF)))
 $(eval $(call compile,host,$(HOST_CF)))
 $(eval $(call compile,host-pic,$(HOST_CF) $(PIC_CF)))
+# Whether instructions can be counted depends on a header that may come later.
+CALLGRIND_H := $(wildcard /usr/include/valgrind/callgrind.h)
+$(BUILD)/callgrind: FORCE
+	@mkdir -p $(@D)
+	@echo '$(CALLGRIND_H)' | cmp -s - $@ || echo '$(CALLGRIND_H)' > $@
+$(BUILD)/host/bench/run.o: $(BUILD)/callgrind
 # The report's page is taken in as it is, which the compiler doesn't tell of.
 $(BUILD)/host/cli/report_page.o: $(wildcard cli/report_page.*)
 .SECONDARY: $(TEST_OBJ) $(EXAMPLE_OBJ)

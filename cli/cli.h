@@ -17,6 +17,7 @@ enum {
 
 /* One command a file. @argv[0] is the command's name; options as getopt_long() reads them. They
  * return an exit status. */
+int cmd_bench(int argc, char **argv);
 int cmd_decode(int argc, char **argv);
 int cmd_replay(int argc, char **argv);
 int cmd_run(int argc, char **argv);

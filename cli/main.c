@@ -9,6 +9,7 @@ static const struct command {
 	int (*run)(int argc, char **argv);
 	const char *what;
 } commands[] = {
+	{"bench", cmd_bench, "measure what operations cost, beside floors and the kernel's own"},
 	{"decode", cmd_decode, "explain page-table entry words field by field"},
 	{"replay", cmd_replay,
 	 "replay a recorded guest on the tables, and compare with the recording"},

@@ -46,7 +46,8 @@ may platform/posix '<triptych/(types|platform|posix)\.h>' "$system" '"platform/p
 may machine        "$system" '"machine/[^"]*"' '"tdx/port\.h"'
 may tdx/module     "$system" '"tdx/module/[^"]*"' '"tdx/port\.h"' '"tdx/seamcall\.h"'
 may tdx/host       "$api" "$system" '"tdx/host/[^"]*"' '"tdx/seamcall\.h"'
-may cli            "$system" '"(cli|machine|tdx/host|tdx/module)/[^"]*"' '"tdx/(port|seamcall)\.h"'
+may bench          "$api" "$system" '"(bench|mmu/[a-z]+)/[^"]*"'
+may cli            "$system" '"(bench|cli|machine|tdx/host|tdx/module)/[^"]*"' '"tdx/(port|seamcall)\.h"'
 may examples       "$system"
 
 # A bracket include in machine or tdx/module could still name the library.
