@@ -19,12 +19,13 @@ enum page_state { PAGE_FREE, PAGE_LIVE };
 struct arena {
 	uint64_t hpa_base;
 	uint64_t nr_pages;
-	char *pages;		 /* NULL if pages come from the configuration's functions */
-	char *records;		 /* RECORD_BYTES each */
-	atomic_uchar *state;	 /* enum page_state each */
-	atomic_uint *next;	 /* index + 1 of the free page below, 0 at the bottom */
-	_Atomic uint64_t free;	 /* see above */
-	_Atomic uint64_t virgin; /* first index that was never handed out */
+	char *pages;	     /* NULL if pages come from the configuration's functions */
+	char *records;	     /* RECORD_BYTES each */
+	atomic_uchar *state; /* enum page_state each */
+	atomic_uint *next;   /* index + 1 of the free page below, 0 at the bottom */
+	/* What each page handed out writes is one cache line, which nothing else reads. */
+	_Alignas(64) _Atomic uint64_t free; /* see above */
+	_Atomic uint64_t virgin;	    /* first index that was never handed out */
 	_Atomic uint64_t live;
 	_Atomic uint64_t peak;
 	_Atomic uint64_t allocs;
