@@ -66,6 +66,10 @@ TEST_SRC    := $(sort $(wildcard tests/*/test_*.c))
 ifeq ($(SAN),tsan)
 TEST_SRC    := $(shell grep -l 'pthread_create' $(TEST_SRC))
 endif
+# The counting build takes the sanitizer's place: see below.
+ifneq ($(SAN),)
+TEST_SRC    := $(filter-out tests/lines/%,$(TEST_SRC))
+endif
 HEADERS     := $(sort $(wildcard include/triptych/*.h))
 # What the style and the linters are about.
 OUR_C       := $(CORE_SRC) $(POSIX_SRC) $(MACHINE_SRC) $(MODULE_SRC) $(HOST_SRC) $(CLI_SRC) $(BENCH_SRC) \
@@ -84,6 +88,11 @@ TEST_OBJ    := $(call obj,host,$(TEST_SRC))
 EXAMPLE_OBJ := $(call obj,host,$(EXAMPLE_SRC))
 TESTS       := $(patsubst %.c,$(BUILD)/%,$(TEST_SRC))
 EXAMPLES    := $(patsubst %.c,$(BUILD)/%,$(EXAMPLE_SRC))
+
+# The counting build: the library and what calls it, each store and load recorded by tests/lines/lines.c.
+LINES_CF    := -fsanitize=thread -fno-builtin
+LINES_OBJ   := $(call obj,lines-core,$(CORE_SRC)) $(call obj,host,tests/lines/lines.c) \
+	       $(call obj,lines-host,$(POSIX_SRC) tests/lines/world.c tests/lines/test_lines.c)
 
 PARTS    := $(BUILD)/parts.a
 TRIPTYCH := $(BUILD)/triptych
@@ -176,6 +185,8 @@ $(eval $(call compile,core,$(CORE_CF)))
 $(eval $(call compile,core-pic,$(CORE_CF) $(PIC_CF)))
 $(eval $(call compile,host,$(HOST_CF)))
 $(eval $(call compile,host-pic,$(HOST_CF) $(PIC_CF)))
+$(eval $(call compile,lines-core,$(CORE_CF) $(LINES_CF)))
+$(eval $(call compile,lines-host,$(HOST_CF) $(LINES_CF)))
 # Whether instructions can be counted depends on a header that may come later.
 CALLGRIND_H := $(wildcard /usr/include/valgrind/callgrind.h)
 $(BUILD)/callgrind: FORCE
@@ -238,6 +249,11 @@ $(BUILD)/tests/%: $(BUILD)/host/tests/%.o $(PARTS)
 	@mkdir -p $(@D)
 	$(call say,LD )
 	$(Q)$(CC) $(ALL_CF) $^ -lcmocka $(LIBS) -o $@
+$(BUILD)/tests/lines/test_lines: $(LINES_OBJ)
+	@mkdir -p $(@D)
+	$(call say,LD )
+	$(Q)$(CC) $(ALL_CF) -Wl,--wrap=memcpy,--wrap=memmove,--wrap=memset $^ -lcmocka \
+		$(POSIX_LIB) -o $@
 # An example has what an embedder has: the public headers and the archive.
 $(BUILD)/examples/%: $(BUILD)/host/examples/%.o $(LIB_A)
 	@mkdir -p $(@D)
@@ -273,4 +289,4 @@ uninstall:                                         ## from DESTDIR/PREFIX
 	-rmdir $(D_INC) $(D_TDX)/module $(D_TDX)
 
 -include $(patsubst %.o,%.d,$(CORE_OBJ) $(CORE_PIC) $(POSIX_OBJ) $(POSIX_PIC) $(MODULE_OBJ) \
-	$(OTHER_OBJ) $(MAIN_OBJ) $(TEST_OBJ) $(EXAMPLE_OBJ))
+	$(OTHER_OBJ) $(MAIN_OBJ) $(TEST_OBJ) $(EXAMPLE_OBJ) $(LINES_OBJ))
