@@ -78,12 +78,26 @@ static int lookup(void *ctx, const struct tpt_backing_query *q, struct tpt_backi
 	return 0;
 }
 
-static int lookup_range(void *ctx, const struct tpt_backing_query *q, uint32_t nr,
-			struct tpt_backing_page *page)
+static struct tpt_backing_run run_at(const struct bench *b, tpt_hva hva, uint32_t nr)
 {
-	for (uint32_t i = 0; i < nr; i++)
-		page[i] = page_at(ctx, tpt_hva_make(q->hva.a + (uint64_t)i * TPT_PAGE_SIZE));
-	return (int)nr;
+	struct tpt_backing_page page = page_at(b, hva);
+
+	return (struct tpt_backing_run){
+		.pfn = page.pfn, .nr = nr, .writable = page.writable, .level = page.level};
+}
+
+static int lookup_range(void *ctx, const struct tpt_backing_query *q, uint32_t nr,
+			struct tpt_backing_run *run, uint32_t nr_runs)
+{
+	const struct bench *b = ctx;
+
+	if (!b->scattered) {
+		run[0] = run_at(b, q->hva, nr);
+		return 1;
+	}
+	for (uint32_t i = 0; i < nr && i < nr_runs; i++)
+		run[i] = run_at(b, tpt_hva_make(q->hva.a + (uint64_t)i * TPT_PAGE_SIZE), 1);
+	return (int)(nr < nr_runs ? nr : nr_runs);
 }
 
 static enum tpt_level mapping_level(void *ctx, tpt_hva hva, tpt_pfn pfn)

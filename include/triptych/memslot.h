@@ -71,6 +71,15 @@ struct tpt_backing_query {
 	bool nowait; /* -EINPROGRESS is an answer: the vCPU can do something else meanwhile */
 };
 
+/* What it says of consecutive pages over consecutive frames: page i has frame pfn + i. */
+struct tpt_backing_run {
+	tpt_pfn pfn;	      /* frame behind the first page */
+	uint32_t nr;	      /* pages; not 0 */
+	bool writable;	      /* of each of them, as in struct tpt_backing_page */
+	bool device;	      /* the same */
+	enum tpt_level level; /* host mapping around the first page, as there */
+};
+
 /* The ordinary backing: one a VM. Called by vCPU threads; lookup() outside of any section. */
 struct tpt_backing_ops {
 	size_t size; /* sizeof(struct tpt_backing_ops) */
@@ -94,13 +103,23 @@ struct tpt_backing_ops {
 	 */
 	enum tpt_level (*mapping_level)(void *ctx, tpt_hva hva, tpt_pfn pfn);
 	/*
-	 * lookup() for up to @nr pages from query->gfn on, all of one memslot: fills page[0 .. n)
-	 * and returns n > 0, or what lookup() would answer for the first page. It may stop
-	 * anywhere, as before a page that has no frame. May be NULL: pages are looked up one by
-	 * one.
+	 * lookup() for the @nr pages from query->gfn on, all of one memslot, whose hva follow
+	 * query->hva: fills run[0 .. n), n <= @nr_runs, which follow one another from the first
+	 * page on and hold @nr pages at most, and returns n > 0, or what lookup() would answer for
+	 * the first page. It may stop anywhere, as before a page that has no frame, and need not
+	 * make runs as long as they could be; but a run costs, and a page in it does not. What
+	 * lookup() may not answer (a frame that the host's physical addresses do not reach, or one
+	 * that can't be written for a write), an empty run and one of more pages than are left are
+	 * logged, and not used, nor what follows. In no section; may sleep; may call
+	 * tpt_vm_invalidate_begin()/_end(). May be NULL: pages are looked up one by one.
 	 */
 	int (*lookup_range)(void *ctx, const struct tpt_backing_query *query, uint32_t nr,
-			    struct tpt_backing_page *page);
+			    struct tpt_backing_run *run, uint32_t nr_runs);
+	/*
+	 * mark_dirty() for @nr frames of 4 KiB from @pfn on, at once, under the same rules. May be
+	 * NULL: mark_dirty() is called for each. Not without mark_dirty().
+	 */
+	void (*mark_dirty_range)(void *ctx, tpt_pfn pfn, uint32_t nr);
 };
 
 /*

@@ -125,10 +125,12 @@ void fault_section_enter(struct fault_vcpu *vcpu);
 
 /* ---- premap.c ---- */
 
-/* Working memory of a premap. */
+/* Working memory of a premap: what the backing says, and what is made of it. */
 struct premap {
-	struct tpt_backing_page page[TABLE_ENTRIES];
-	tpt_spte leaf[TABLE_ENTRIES];
+	struct tpt_backing_run *run;
+	struct tree_run *leaf;
+	uint32_t room; /* of each */
+	bool full;     /* out: with more room there would have been more of an answer */
 };
 
 /*

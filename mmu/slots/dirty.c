@@ -37,17 +37,31 @@ void dirty_destroy(struct slots *slots, const struct memslot *slot, _Atomic uint
 		mem_free(slots->base, dirty, dirty_bytes(slot->base_gfn, slot->npages));
 }
 
+static void put(_Atomic uint64_t *word, uint64_t mask)
+{
+	/* Most pages are dirty already: looking first keeps the line shared. */
+	if (mask & ~atomic_load_explicit(word, memory_order_relaxed))
+		atomic_fetch_or_explicit(word, mask, memory_order_seq_cst);
+}
+
 void slot_mark_dirty(const struct memslot *slot, tpt_gfn gfn)
 {
 	uint64_t bit = gfn - bitmap_base(slot->base_gfn);
-	_Atomic uint64_t *word;
 
-	if (!slot->dirty)
-		return;
-	word = &slot->dirty[bit / 64];
-	/* Most pages are dirty already: looking first keeps the line shared. */
-	if (!(atomic_load_explicit(word, memory_order_relaxed) >> (bit % 64) & 1))
-		atomic_fetch_or_explicit(word, 1ull << (bit % 64), memory_order_seq_cst);
+	if (slot->dirty)
+		put(&slot->dirty[bit / 64], 1ull << (bit % 64));
+}
+
+void slot_mark_dirty_word(const struct memslot *slot, uint64_t page, uint64_t mask)
+{
+	uint64_t bit = slot->base_gfn + page - bitmap_base(slot->base_gfn);
+	_Atomic uint64_t *word = &slot->dirty[bit / 64];
+	unsigned int shift = bit % 64;
+
+	put(word, mask << shift);
+	/* The caller's words begin at any page, ours at a leaf table's. */
+	if (shift && mask >> (64 - shift))
+		put(word + 1, mask >> (64 - shift));
 }
 
 /* Which of 64 pages from @page of the slot on exist. */

@@ -219,6 +219,9 @@ static inline bool slot_logs_dirty(const struct memslot *slot)
 
 /* The guest may write @gfn, or wrote it: in its log, if the slot has one. Section. */
 void slot_mark_dirty(const struct memslot *slot, tpt_gfn gfn);
+/* The same of those of the 64 pages from page @page of the slot on that @mask says, each of them in
+ * the slot. The slot has a log. */
+void slot_mark_dirty_word(const struct memslot *slot, uint64_t page, uint64_t mask);
 /*
  * Which of the 64 pages from page @page of the slot on, as far as @mask wants them, are dirty?
  * @clear: they are not any more. The slot has a log. Section.
@@ -273,7 +276,8 @@ static inline bool slot_is_tracked(const struct memslot *slot, tpt_gfn gfn)
 	return slot->track && track_is_counted(slot, gfn);
 }
 
-/* The same of any page of the block at @level that @gfn lies in and that is all in the slot. */
+/* The same of any page of the block at @level that @gfn lies in and that is all in the slot, or, at
+ * 2M, in part. */
 bool slot_tracks_any(const struct memslot *slot, tpt_gfn gfn, enum tpt_level level);
 /* Once more, and once less. Exclusive. *edge: it was not tracked before, or is not any more.
  * -ERR_OVERFLOW, -ERR_NOMEM; -ERR_INVAL: it was not tracked. */

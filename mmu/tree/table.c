@@ -109,19 +109,6 @@ struct table *table_make_blank(struct trees *trees, struct actor *actor, enum tr
 	return table;
 }
 
-void table_write(entry_t *entry, unsigned int nr, uint64_t word, uint64_t step)
-{
-	/* Four at a time: the loop costs as much as a store. */
-	for (; nr >= 4; nr -= 4, entry += 4, word += 4 * step) {
-		atomic_store_explicit(&entry[0], word, memory_order_relaxed);
-		atomic_store_explicit(&entry[1], word + step, memory_order_relaxed);
-		atomic_store_explicit(&entry[2], word + 2 * step, memory_order_relaxed);
-		atomic_store_explicit(&entry[3], word + 3 * step, memory_order_relaxed);
-	}
-	for (; nr; nr--, word += step)
-		atomic_store_explicit(entry++, word, memory_order_relaxed);
-}
-
 struct table *table_make(struct trees *trees, struct actor *actor, enum tree_id id,
 			 unsigned int level, tpt_gfn gfn)
 {

@@ -145,9 +145,21 @@ struct table *table_make_blank(struct trees *trees, struct actor *actor, enum tr
 			       unsigned int level, tpt_gfn gfn);
 /* Writes @nr entries of a table that nobody can reach yet: @word, and @step more in each. Plain
  * stores: the transition that links the table makes them visible. */
-void table_write(entry_t *entry, unsigned int nr, uint64_t word, uint64_t step);
-/* Takes back a table that was not linked, or was for a moment only and is dead: then others may be
- * in it, and it is reclaimed later. */
+static inline void table_write(entry_t *entry, unsigned int nr, uint64_t word, uint64_t step)
+{
+	for (; nr & 3; nr--, word += step)
+		atomic_store_explicit(entry++, word, memory_order_relaxed);
+	/* Four at a time: the loop costs as much as a store. */
+	for (; nr; nr -= 4, entry += 4, word += 4 * step) {
+		atomic_store_explicit(&entry[0], word, memory_order_relaxed);
+		atomic_store_explicit(&entry[1], word + step, memory_order_relaxed);
+		atomic_store_explicit(&entry[2], word + 2 * step, memory_order_relaxed);
+		atomic_store_explicit(&entry[3], word + 3 * step, memory_order_relaxed);
+	}
+}
+
+/* Takes back a table that was not linked, or was for a moment only and is dead: then others
+ * may be in it, and it is reclaimed later. */
 void table_unmake(struct table *table, struct actor *actor);
 
 /* An unlinked table and all below it: freed after the grace period, a table a call. */
@@ -298,16 +310,39 @@ unsigned int tree_sweep(struct actor *actor, struct tree_iter *it, unsigned int 
 
 /* ---- fill.c ---- */
 
+/* Leaves of consecutive entries over consecutive frames. */
+struct tree_run {
+	tpt_spte leaf;	 /* the first */
+	unsigned int nr; /* how many; not 0 */
+};
+
+/* The first @nr bits, and no other. */
+static inline void tree_first_bits(uint64_t bits[TREE_SWEEP_WORDS], unsigned int nr)
+{
+	for (unsigned int i = 0; i < TREE_SWEEP_WORDS; i++)
+		bits[i] = nr >= 64 * (i + 1) ? ~0ull : nr > 64 * i ? (1ull << (nr % 64)) - 1 : 0;
+}
+
 /*
- * Fills the @nr entries from the iterator's on, all in one table of a direct tree, with leaf[0 ..
- * nr). Entries that are leaves stay what they are; it stops before one that is neither EMPTY nor a
- * leaf. Shared section. Returns how many entries from the first on are leaves now, and in @hit
- * which of them it filled (bit i: entry i); or -ERR_BUSY: the table is dead, nothing was filled;
- * or -ERR_IO: one of @leaf is no leaf of this level, nothing was filled, the VM is dead. No flush
- * is owed.
+ * Fills the entries from the iterator's on, all in one table of a direct tree, with the leaves of
+ * @nr_runs runs, one after the other. Entries that are leaves stay what they are; it stops before
+ * one that is neither EMPTY nor a leaf. Shared section. Returns how many entries from the first on
+ * are leaves now, and in @hit which of them it filled (bit i: entry i). No flush is owed.
+ *  -ERR_BUSY  the table is dead: what was filled was taken back, but for what another fault has
+ *             gone on from; @hit says which entries there were for a moment
+ *  -ERR_IO    one of the leaves is none of this level: nothing was filled, the VM is dead
  */
-int tree_fill(struct actor *actor, struct tree_iter *it, unsigned int nr, const tpt_spte *leaf,
-	      uint64_t hit[TREE_SWEEP_WORDS]);
+int tree_fill(struct actor *actor, struct tree_iter *it, const struct tree_run *run,
+	      unsigned int nr_runs, uint64_t hit[TREE_SWEEP_WORDS]);
+
+/*
+ * The same where there is no table yet: @it stands on the EMPTY entry above. A table is filled from
+ * its entry @first on before anybody can reach it, with no atomic operation an entry, and linked.
+ * Shared section, after a topup. 0, or as the transition; after -ERR_BUSY its entries may have been
+ * there for a moment.
+ */
+int tree_fill_new(struct actor *actor, struct tree_iter *it, unsigned int first,
+		  const struct tree_run *run, unsigned int nr_runs);
 
 /* Moves the iterator @n entries on inside its table: the next step goes on behind them. */
 static inline void iter_skip(struct tree_iter *it, unsigned int n)

@@ -74,7 +74,8 @@ static int config_check(const struct tpt_vm_config *c)
 		 "max_leaf_level: 4K to 1G"},
 		{c->max_private_level != TPT_LEVEL_4K,
 		 "max_private_level: 4K; larger ones need a split of the external table"},
-		{!c->backing || c->backing->size != sizeof(*c->backing) || !c->backing->lookup,
+		{!c->backing || c->backing->size != sizeof(*c->backing) || !c->backing->lookup ||
+			 (c->backing->mark_dirty_range && !c->backing->mark_dirty),
 		 "backing: a whole table of this version"},
 		{c->external && !external_is_whole(c->external),
 		 "external: a whole table of this version"},

@@ -54,12 +54,38 @@ int tpt_vcpu_prefault(struct tpt_vcpu *vcpu, tpt_gpa gpa, uint64_t size, uint64_
 	return at > gpa.a ? 0 : err;
 }
 
+/* Runs that a premap has room for: where frames lie scattered, it makes more. */
+#define PREMAP_FEW  16
+#define PREMAP_MANY TABLE_ENTRIES
+
+struct premap_few {
+	struct tpt_backing_run run[PREMAP_FEW];
+	struct tree_run leaf[PREMAP_FEW];
+};
+
+struct premap_many {
+	struct tpt_backing_run run[PREMAP_MANY];
+	struct tree_run leaf[PREMAP_MANY];
+};
+
+/* More room, if there is memory: it goes on without, in smaller steps. */
+static struct premap_many *premap_grow(struct vm_base *base, struct premap *work)
+{
+	struct premap_many *many = mem_alloc(base, sizeof(*many));
+
+	if (many)
+		*work = (struct premap){many->run, many->leaf, PREMAP_MANY, false};
+	return many;
+}
+
 int tpt_vcpu_premap(struct tpt_vcpu *vcpu, tpt_gfn gfn, uint64_t npages, uint32_t access,
 		    uint64_t *done)
 {
 	struct vm_base *base = &vcpu->vm->base;
 	tpt_gfn at = gfn, next, limit = 1ull << vcpu->vm->trees.gfn_bits;
-	struct premap *work;
+	struct premap_few few;
+	struct premap_many *many = NULL;
+	struct premap work = {few.run, few.leaf, PREMAP_FEW, false};
 	struct tpt_roots roots;
 	int err = 0;
 
@@ -69,17 +95,17 @@ int tpt_vcpu_premap(struct tpt_vcpu *vcpu, tpt_gfn gfn, uint64_t npages, uint32_
 		return refuse(vcpu, gfn, npages, "pages for an access that does not read");
 	if (!npages || gfn >= limit || npages > limit - gfn)
 		return refuse(vcpu, gfn, npages, "pages: none, or beyond the guest's");
-	work = mem_alloc(base, sizeof(*work));
-	if (!work)
-		return -ERR_NOMEM;
 	while (at < gfn + npages && !err) {
 		err = tpt_vcpu_load_roots(vcpu, &roots);
 		if (!err)
-			err = fault_premap(&vcpu->fault, work, at, gfn + npages, access, &next);
+			err = fault_premap(&vcpu->fault, &work, at, gfn + npages, access, &next);
 		if (!err)
 			at = next < gfn + npages ? next : gfn + npages;
+		if (work.full && !many)
+			many = premap_grow(base, &work);
 	}
-	mem_free(base, work, sizeof(*work));
+	if (many)
+		mem_free(base, many, sizeof(*many));
 	if (done)
 		*done = at - gfn;
 	return at > gfn ? 0 : err;
