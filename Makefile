@@ -133,7 +133,7 @@ run: deps                                          ## replay the boot trace as N
 
 bench: deps                                        ## time every operation beside its floor
 	@$(MAKE) --no-print-directory $(TRIPTYCH)
-	$(TRIPTYCH) bench
+	$(TRIPTYCH) bench --save $(BUILD)/bench.json $(addprefix --counts ,$(wildcard $(BUILD)/counts))
 
 # Guest memory of an operation, MiB: what is done once a table is a 512th of a page's already.
 INSTR_MIB := 32

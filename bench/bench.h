@@ -20,6 +20,9 @@ struct bench;
 #define BENCH_BOTH (BENCH_EPT | BENCH_NPT)
 #define BENCH_NONE 0u /* has nothing to do with a format: measured once */
 
+/* Most points of a curve. */
+#define BENCH_POINTS 8
+
 enum bench_kind {
 	BENCH_OP,      /* of the library */
 	BENCH_HARNESS, /* what the loop around an operation costs by itself */
@@ -42,6 +45,10 @@ struct bench_op {
 	unsigned int floor_nr;	 /* units of the floor that one of its own is made of; 0 is 1 */
 	const char *harness;	 /* counted instructions are less this row's; NULL: no loop */
 	bool untimed, uncounted; /* has no place in a bench of times, or of instructions */
+	/* A curve: a row for each of these, up to a 0; of what there are so many is @curve. */
+	const char *curve;
+	uint64_t param[BENCH_POINTS + 1];
+	unsigned int most_rounds; /* its set-up is long; 0: as many as are asked for */
 	bool (*setup)(struct bench *b);
 	void (*run)(struct bench *b);
 	bool (*check)(struct bench *b);
@@ -50,7 +57,7 @@ struct bench_op {
 
 /* The operations of one family, which ends with one that has no name. */
 extern const struct bench_op bench_floors[], bench_linux[], bench_maps[], bench_faults[],
-	bench_dirty[], bench_ages[], bench_zaps[], bench_sizes[], bench_mirrors[];
+	bench_dirty[], bench_ages[], bench_zaps[], bench_sizes[], bench_mirrors[], bench_scales[];
 /* All of them, in the order of the report; ends with NULL. */
 extern const struct bench_op *const bench_families[];
 
@@ -74,12 +81,12 @@ struct bench {
 	struct tpt_vm *vm;
 	struct tpt_vcpu *vcpu;
 	struct tpt_gmem *gmem;
-	uint64_t bytes;		     /* of the VM's one memslot */
-	enum tpt_level level;	     /* what its backing answers */
-	bool scattered;		     /* no two frames of it follow one another */
-	uint64_t calls[TPT_CALL_NR]; /* external, counted outside of what is measured */
+	uint64_t bytes;	      /* of the VM's one memslot */
+	enum tpt_level level; /* what its backing answers */
+	bool scattered;	      /* no two frames of it follow one another */
 
 	/* The pass under way. */
+	uint64_t param; /* the point of the curve, if it is one */
 	uint64_t units; /* setup: how many run() does */
 	uint64_t wrong; /* run: answers that were not as they should be */
 	int64_t answer; /* run: of a call that is one for all units */
@@ -98,16 +105,23 @@ void bench_fini(struct bench *b);
 
 /* A VM with one vCPU and one memslot of @bytes at 0, over memory in blocks of @level. */
 bool bench_vm(struct bench *b, uint32_t vm_flags, uint64_t bytes, enum tpt_level level);
-/* The same as a TD: an external table that does nothing, all of the memory private. */
-bool bench_td(struct bench *b, uint64_t bytes);
+/* The same as a TD, all of the memory private. @ops NULL: its external table does nothing; else @b
+ * is their context. */
+bool bench_td(struct bench *b, uint64_t bytes, const struct tpt_external_ops *ops);
+/* One page of it, as a shared GPA. */
+#define BENCH_SHARED (1ull << 47)
 void bench_vm_destroy(struct bench *b);
 /* Writes to each page of the slot, or each 2M block of it, so that all is mapped. */
 bool bench_populate(struct bench *b);
 /* Switches the slot's dirty log. */
 bool bench_log_dirty(struct bench *b, bool on);
 
-/* Runs what was handed to defer() since. The library's own barrier() does the same. */
-void bench_run_deferred(void);
+/* Runs what was handed to defer() since, and says how many works that was. The library's own
+ * barrier() does the same. */
+uint64_t bench_run_deferred(void);
+/* An operation by itself: what is deferred is run, and there is some. The check: nothing waits. */
+void bench_run_only_deferred(struct bench *b);
+bool bench_check_nothing_deferred(struct bench *b);
 
 /* Is the number of direct leaves, or of private ones, as it should be, and was every answer? */
 bool bench_check_leaves(struct bench *b, uint64_t small, uint64_t large);
@@ -122,11 +136,13 @@ uint64_t bench_leaves_with(struct bench *b, uint64_t bits);
 uint64_t bench_cpu_ns(void);
 /* One pass. False: it did not do its work, b->why says so. *ns is what run() took, all units. */
 bool bench_pass(const struct bench_op *op, struct bench *b, uint64_t *ns);
-/* One pass under valgrind's callgrind, which writes its count as "NAME FORMAT". */
+/* One pass under valgrind's callgrind, which writes its count under the row's name. */
 bool bench_count(const struct bench_op *op, struct bench *b);
 /* Is the process run by callgrind, or could it be? */
 bool bench_can_count(void);
 
-const char *bench_format_name(const struct bench_op *op, enum tpt_format format);
+#define BENCH_NAME 64
+/* "name format", or "name/param format"; both without a blank in them. "-" is no format. */
+void bench_row_name(const struct bench_op *op, const struct bench *b, char name[BENCH_NAME]);
 
 #endif

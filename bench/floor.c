@@ -82,6 +82,7 @@ static void fill(struct bench *b)
 	const struct floor *f = b->own;
 	uint64_t word = 1ull << 40 | PRESENT | DIRTY;
 
+	b->wrong = 0;
 	for (uint64_t i = 0; i < b->pages / ENTRIES; i++) {
 		uint64_t *e = (uint64_t *)(f->linear + f->leaf[i]);
 
@@ -210,6 +211,7 @@ static void test_and_clear(struct bench *b)
 {
 	const struct floor *f = b->own;
 
+	b->wrong = 0;
 	for (uint64_t i = 0; i < b->pages / ENTRIES; i++) {
 		entry_t *e = entries(f, f->leaf[i]);
 
@@ -223,6 +225,7 @@ static void set_bytes(struct bench *b)
 {
 	const struct floor *f = b->own;
 
+	b->wrong = 0;
 	for (uint64_t i = 0; i < b->pages / ENTRIES; i++)
 		memset((void *)(f->linear + f->leaf[i]), 0x87, TPT_PAGE_SIZE);
 }

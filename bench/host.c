@@ -12,7 +12,6 @@
 #include "mmu/vm/vm.h"
 
 #define ARENA_BYTES (4ull << 30)
-#define SHARED_BIT  47
 #define GMEM_PFN    (1ull << 32)
 
 /* ---- deferred work ---- */
@@ -44,16 +43,30 @@ static struct tpt_deferred *take_deferred(void)
 	return all;
 }
 
-/* Work may defer more. No section is under way when it runs, so no grace period is waited for. */
-void bench_run_deferred(void)
+/* Work may defer more. Nobody is in a section when it runs, so none is waited for. */
+uint64_t bench_run_deferred(void)
 {
 	struct tpt_deferred *d, *next;
+	uint64_t nr = 0;
 
 	while ((d = take_deferred()))
-		for (; d; d = next) {
+		for (; d; d = next, nr++) {
 			next = d->next;
 			d->fn(d);
 		}
+	return nr;
+}
+
+void bench_run_only_deferred(struct bench *b)
+{
+	b->wrong = !bench_run_deferred();
+}
+
+bool bench_check_nothing_deferred(struct bench *b)
+{
+	int64_t waiting = atomic_load(&b->vm->base.pages_deferred);
+
+	return !waiting || bench_fail(b, "%ld tables still wait for the reclaimer", waiting);
 }
 
 static void barrier(void *ctx)
@@ -258,7 +271,7 @@ bool bench_vm(struct bench *b, uint32_t vm_flags, uint64_t bytes, enum tpt_level
 	return !tpt_vm_set_memory_region(b->vm, &region) || bench_fail(b, "no memslot");
 }
 
-bool bench_td(struct bench *b, uint64_t bytes)
+bool bench_td(struct bench *b, uint64_t bytes, const struct tpt_external_ops *ops)
 {
 	struct tpt_memory_region region;
 	struct tpt_vm_config c;
@@ -267,8 +280,9 @@ bool bench_td(struct bench *b, uint64_t bytes)
 	b->level = TPT_LEVEL_4K;
 	tpt_vm_config_init(&c, b->format);
 	c.flags = TPT_VM_SELF_SNOOP;
-	c.shared_bit = SHARED_BIT;
-	c.external = &external;
+	c.shared_bit = __builtin_ctzll(BENCH_SHARED);
+	c.external = ops ? ops : &external;
+	c.external_ctx = b;
 	if (!make_vm(b, &c))
 		return false;
 	if (tpt_gmem_create(b->vm, bytes, &gmem_ops, b, &b->gmem))

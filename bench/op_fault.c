@@ -20,7 +20,7 @@ static bool setup_2m(struct bench *b)
 static bool setup_mirror(struct bench *b)
 {
 	b->units = b->pages;
-	return bench_td(b, b->pages * TPT_PAGE_SIZE);
+	return bench_td(b, b->pages * TPT_PAGE_SIZE, NULL);
 }
 
 static bool setup_mapped(struct bench *b)
@@ -69,7 +69,8 @@ static void premap(struct bench *b)
 {
 	uint64_t done;
 
-	b->answer = tpt_vcpu_premap(b->vcpu, 0, b->pages, TPT_ACC_READ | TPT_ACC_WRITE, &done);
+	if (tpt_vcpu_premap(b->vcpu, 0, b->pages, TPT_ACC_READ | TPT_ACC_WRITE, &done))
+		return;
 	b->wrong = b->pages - done;
 }
 

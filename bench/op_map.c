@@ -22,7 +22,7 @@ static bool setup_2m(struct bench *b)
 static bool setup_mirror(struct bench *b)
 {
 	b->units = b->pages;
-	return bench_td(b, PAGES_BYTES(b));
+	return bench_td(b, PAGES_BYTES(b), NULL);
 }
 
 static inline int map_in(struct bench *b, struct tpt_fault *fault, bool mirror)

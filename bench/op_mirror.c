@@ -6,20 +6,20 @@
 static bool setup_private(struct bench *b)
 {
 	b->units = b->pages;
-	return bench_td(b, b->pages * TPT_PAGE_SIZE) && bench_populate(b);
+	return bench_td(b, b->pages * TPT_PAGE_SIZE, NULL) && bench_populate(b);
 }
 
 static bool setup_empty(struct bench *b)
 {
 	b->units = 2;
-	return bench_td(b, b->pages * TPT_PAGE_SIZE);
+	return bench_td(b, b->pages * TPT_PAGE_SIZE, NULL);
 }
 
 /* All memory shared and mapped. */
 static bool setup_shared(struct bench *b)
 {
 	b->units = b->pages;
-	if (!bench_td(b, b->pages * TPT_PAGE_SIZE))
+	if (!bench_td(b, b->pages * TPT_PAGE_SIZE, NULL))
 		return false;
 	if (tpt_vm_set_private(b->vm, 0, b->pages, false, NULL) ||
 	    tpt_vm_allow_prefault(b->vm, true) ||

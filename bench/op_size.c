@@ -51,12 +51,6 @@ static bool setup_recovered(struct bench *b)
 	return setup_split(b) && bench_log_dirty(b, false);
 }
 
-static void run_deferred(struct bench *b)
-{
-	(void)b;
-	bench_run_deferred();
-}
-
 static bool check_small(struct bench *b)
 {
 	return bench_check_leaves(b, b->pages, 0);
@@ -65,6 +59,11 @@ static bool check_small(struct bench *b)
 static bool check_large(struct bench *b)
 {
 	return bench_check_leaves(b, 0, b->pages / BLOCK_PAGES);
+}
+
+static bool check_freed(struct bench *b)
+{
+	return bench_check_nothing_deferred(b) && check_large(b);
 }
 
 const struct bench_op bench_sizes[] = {
@@ -104,8 +103,8 @@ const struct bench_op bench_sizes[] = {
 	 .floor = "floor_memset",
 	 .floor_nr = BLOCK_PAGES,
 	 .setup = setup_recovered,
-	 .run = run_deferred,
-	 .check = check_large,
+	 .run = bench_run_only_deferred,
+	 .check = check_freed,
 	 .teardown = bench_vm_destroy},
 	{0},
 };

@@ -79,15 +79,14 @@ static bool setup_deferred_2m(struct bench *b)
 	return setup_2m(b) && (!tpt_vm_zap_all_fast(b->vm) || bench_fail(b, "no zap"));
 }
 
-static void run_deferred(struct bench *b)
-{
-	(void)b;
-	bench_run_deferred();
-}
-
 static bool check_gone(struct bench *b)
 {
 	return bench_check_leaves(b, 0, 0);
+}
+
+static bool check_freed(struct bench *b)
+{
+	return bench_check_nothing_deferred(b) && check_gone(b);
 }
 
 const struct bench_op bench_zaps[] = {
@@ -152,8 +151,8 @@ const struct bench_op bench_zaps[] = {
 	 .what = "what the reclaimer does after it",
 	 .floor = "floor_memset",
 	 .setup = setup_deferred,
-	 .run = run_deferred,
-	 .check = check_gone,
+	 .run = bench_run_only_deferred,
+	 .check = check_freed,
 	 .teardown = bench_vm_destroy},
 	{.name = "zap_all_fast_2m",
 	 .unit = "2M",
@@ -169,8 +168,8 @@ const struct bench_op bench_zaps[] = {
 	 .what = "what the reclaimer does after it",
 	 .floor = "floor_memset",
 	 .setup = setup_deferred_2m,
-	 .run = run_deferred,
-	 .check = check_gone,
+	 .run = bench_run_only_deferred,
+	 .check = check_freed,
 	 .teardown = bench_vm_destroy},
 	{0},
 };

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /* What came out, for people and for programs. Computes nothing. */
+#include <string.h>
+
 #include "bench/suite.h"
 
 static void print_number(FILE *out, int width, int digits, double value)
@@ -10,17 +12,16 @@ static void print_number(FILE *out, int width, int digits, double value)
 		fprintf(out, " %*.*f", width, digits, value);
 }
 
-void suite_print(const struct bench_suite *s, FILE *out)
+static void print_rows(const struct bench_suite *s, FILE *out)
 {
-	fprintf(out, "%-26s %-6s %-5s %10s %10s %8s %8s %7s\n", "operation", "per", "table",
-		"ns median", "ns min", "x floor", "instr", "locked");
+	fprintf(out, "%-31s %-6s %10s %10s %8s %8s %7s\n", "operation, format", "per", "ns median",
+		"ns min", "x floor", "instr", "locked");
 	for (unsigned int i = 0; i < s->nr; i++) {
 		const struct bench_row *r = &s->row[i];
 
 		if (r->op->untimed)
 			continue;
-		fprintf(out, "%-26s %-6s %-5s", r->op->name, r->op->unit,
-			bench_format_name(r->op, r->format));
+		fprintf(out, "%-31s %-6s", r->name, r->op->unit);
 		print_number(out, 10, 2, r->median);
 		print_number(out, 10, 2, r->least);
 		print_number(out, 8, 2, r->floor_ratio);
@@ -30,6 +31,40 @@ void suite_print(const struct bench_suite *s, FILE *out)
 	}
 }
 
+static int width(const char *column)
+{
+	return strlen(column) > 8 ? (int)strlen(column) : 8;
+}
+
+static void print_table(const struct bench_table *t, FILE *out)
+{
+	fprintf(out, "\n%s: %s\n%-40s", t->name, t->what, "");
+	for (unsigned int c = 0; t->column[c]; c++)
+		fprintf(out, " %*s", width(t->column[c]), t->column[c]);
+	fputc('\n', out);
+	for (unsigned int i = 0; i < t->nr; i++) {
+		fprintf(out, "%-40s", t->line[i].name);
+		for (unsigned int c = 0; t->column[c]; c++) {
+			double value = t->line[i].value[c];
+
+			print_number(out, width(t->column[c]),
+				     value == (double)(int64_t)value ? 0 : 2, value);
+		}
+		fputc('\n', out);
+	}
+}
+
+void suite_print(const struct bench_suite *s, FILE *out)
+{
+	if (s->nr)
+		print_rows(s, out);
+	for (const struct bench_table *t = bench_tables; t->name; t++)
+		if (t->nr)
+			print_table(t, out);
+}
+
+/* ---- JSON. No text of ours has a character in it that would want an escape. ---- */
+
 static void json_number(FILE *out, const char *name, double value)
 {
 	if (value < 0)
@@ -38,28 +73,51 @@ static void json_number(FILE *out, const char *name, double value)
 		fprintf(out, ", \"%s\": %.4f", name, value);
 }
 
-void suite_print_json(const struct bench_suite *s, FILE *out)
+static void json_row(const struct bench_row *r, FILE *out)
 {
 	static const char *const kinds[] = {"op", "harness", "floor", "linux"};
+
+	fprintf(out, "{\"op\": \"%s\", \"format\": \"%s\", \"unit\": \"%s\"", r->op->name,
+		strchr(r->name, ' ') + 1, r->op->unit);
+	fprintf(out, ", \"kind\": \"%s\", \"what\": \"%s\"", kinds[r->op->kind], r->op->what);
+	if (r->op->curve)
+		fprintf(out, ", \"curve\": \"%s\", \"param\": %lu", r->op->curve, r->param);
+	if (r->op->floor)
+		fprintf(out, ", \"floor\": \"%s\"", r->op->floor);
+	json_number(out, "ns_median", r->median);
+	json_number(out, "ns_min", r->least);
+	json_number(out, "floor_ratio", r->floor_ratio);
+	json_number(out, "instr", r->instr);
+	json_number(out, "locked", r->locked);
+	fputc('}', out);
+}
+
+static void json_table(const struct bench_table *t, FILE *out)
+{
+	fprintf(out, ",\n \"%s\": [", t->name);
+	for (unsigned int i = 0; i < t->nr; i++) {
+		fprintf(out, "%s\n  {\"of\": \"%s\"", i ? "," : "", t->line[i].name);
+		for (unsigned int c = 0; t->column[c]; c++)
+			json_number(out, t->column[c], t->line[i].value[c]);
+		fputc('}', out);
+	}
+	fputs("\n ]", out);
+}
+
+void suite_print_json(const struct bench_suite *s, FILE *out)
+{
 	const char *comma = "";
 
-	fprintf(out, "{\"rounds\": %u,\n \"ops\": [", s->rounds);
+	fprintf(out, "{\"rounds\": %u,\n \"mib\": %lu,\n \"ops\": [", s->rounds, s->mib);
 	for (unsigned int i = 0; i < s->nr; i++) {
-		const struct bench_row *r = &s->row[i];
-
-		if (r->op->untimed)
+		if (s->row[i].op->untimed)
 			continue;
-		fprintf(out, "%s\n  {\"op\": \"%s\", \"format\": \"%s\", \"unit\": \"%s\"", comma,
-			r->op->name, bench_format_name(r->op, r->format), r->op->unit);
-		fprintf(out, ", \"kind\": \"%s\", \"what\": \"%s\"", kinds[r->op->kind],
-			r->op->what);
-		json_number(out, "ns_median", r->median);
-		json_number(out, "ns_min", r->least);
-		json_number(out, "floor_ratio", r->floor_ratio);
-		json_number(out, "instr", r->instr);
-		json_number(out, "locked", r->locked);
-		fputc('}', out);
+		fprintf(out, "%s\n  ", comma);
+		json_row(&s->row[i], out);
 		comma = ",";
 	}
-	fprintf(out, "\n ]}\n");
+	fputs("\n ]", out);
+	for (const struct bench_table *t = bench_tables; t->name; t++)
+		json_table(t, out);
+	fputs("}\n", out);
 }

@@ -19,8 +19,8 @@
 #endif
 
 const struct bench_op *const bench_families[] = {
-	bench_floors, bench_linux, bench_maps,	bench_faults,  bench_dirty,
-	bench_ages,   bench_zaps,  bench_sizes, bench_mirrors, NULL,
+	bench_floors, bench_linux, bench_maps,	  bench_faults, bench_dirty, bench_ages,
+	bench_zaps,   bench_sizes, bench_mirrors, bench_scales, NULL,
 };
 
 const struct bench_op *bench_find(const char *name)
@@ -53,10 +53,11 @@ uint64_t bench_cpu_ns(void)
 static bool prepare(const struct bench_op *op, struct bench *b)
 {
 	b->units = b->wrong = 0;
-	b->answer = 0;
 	b->why[0] = 0;
 	if (!op->setup(b))
 		return b->why[0] ? false : bench_fail(b, "its set-up failed");
+	/* A run that says nothing of its answers has not run. */
+	b->wrong = UINT64_MAX;
 	return b->units ? true : bench_fail(b, "it has nothing to do");
 }
 
@@ -80,19 +81,24 @@ bool bench_can_count(void)
 	return HAVE_CALLGRIND && RUNNING_ON_VALGRIND;
 }
 
-const char *bench_format_name(const struct bench_op *op, enum tpt_format format)
+void bench_row_name(const struct bench_op *op, const struct bench *b, char name[BENCH_NAME])
 {
+	const char *format = b->format == TPT_FORMAT_EPT ? "ept" : "npt";
+
 	if (!op->formats)
-		return "-";
-	return format == TPT_FORMAT_EPT ? "ept" : "npt";
+		format = "-";
+	if (op->curve)
+		snprintf(name, BENCH_NAME, "%s/%lu %s", op->name, b->param, format);
+	else
+		snprintf(name, BENCH_NAME, "%s %s", op->name, format);
 }
 
 bool bench_count(const struct bench_op *op, struct bench *b)
 {
 	bool good = prepare(op, b);
-	char name[80];
+	char name[BENCH_NAME];
 
-	snprintf(name, sizeof(name), "%s %s", op->name, bench_format_name(op, b->format));
+	bench_row_name(op, b, name);
 	if (good) {
 		CALLGRIND_START_INSTRUMENTATION;
 		op->run(b);

@@ -6,6 +6,8 @@
 #include "bench/suite.h"
 
 #define MAX_ROWS 256
+/* Points of a curve above it would have callgrind set up for minutes. */
+#define MOST_COUNTED 10000
 
 /* ---- which ---- */
 
@@ -33,25 +35,53 @@ static bool is_wanted(const struct bench_suite *s, const struct bench_op *op)
 	return false;
 }
 
-static void add(struct bench_suite *s, const struct bench_op *op, enum tpt_format format)
+static void add(struct bench_suite *s, struct bench *b, const struct bench_op *op)
 {
-	s->row[s->nr++] = (struct bench_row){.op = op,
-					     .format = format,
-					     .ns = calloc(s->rounds, sizeof(double)),
-					     .median = -1,
-					     .least = -1,
-					     .floor_ratio = -1,
-					     .instr = -1,
-					     .locked = -1};
+	struct bench_row *row = &s->row[s->nr];
+	unsigned int rounds = s->rounds;
+
+	if (s->nr == MAX_ROWS)
+		return;
+	s->nr++;
+	if (op->most_rounds && op->most_rounds < rounds)
+		rounds = op->most_rounds;
+	*row = (struct bench_row){.op = op,
+				  .format = b->format,
+				  .param = b->param,
+				  .rounds = rounds,
+				  .ns = calloc(rounds, sizeof(double)),
+				  .median = -1,
+				  .least = -1,
+				  .floor_ratio = -1,
+				  .instr = -1,
+				  .locked = -1};
+	bench_row_name(op, b, row->name);
 }
 
-static void add_formats(struct bench_suite *s, const struct bench_op *op)
+static void add_points(struct bench_suite *s, struct bench *b, const struct bench_op *op)
 {
-	if (!op->formats)
-		add(s, op, TPT_FORMAT_EPT);
-	for (enum tpt_format f = TPT_FORMAT_EPT; f <= TPT_FORMAT_NPT; f++)
-		if (op->formats & s->formats & 1u << f)
-			add(s, op, f);
+	unsigned int i = 0;
+
+	do {
+		b->param = op->param[i];
+		add(s, b, op);
+	} while (op->param[i] && op->param[++i]);
+}
+
+static void add_formats(struct bench_suite *s, struct bench *b, const struct bench_op *op)
+{
+	for (b->format = TPT_FORMAT_EPT; b->format <= TPT_FORMAT_NPT; b->format++)
+		if (op->formats & s->formats & 1u << b->format ||
+		    (!op->formats && b->format == TPT_FORMAT_EPT))
+			add_points(s, b, op);
+}
+
+static const struct bench_table *find_table(const char *name)
+{
+	for (const struct bench_table *t = bench_tables; t->name; t++)
+		if (!strcmp(t->name, name))
+			return t;
+	return NULL;
 }
 
 /* Is each name of the list somebody's? */
@@ -63,7 +93,7 @@ static bool check_names(const char *list, struct bench *b)
 	for (const char *at = list; at && *at; at += len + (at[len] == ',')) {
 		len = strcspn(at, ",");
 		snprintf(name, sizeof(name), "%.*s", (int)len, at);
-		if (!bench_find(name))
+		if (!bench_find(name) && !find_table(name))
 			return bench_fail(b, "there is no operation %s", name);
 	}
 	return true;
@@ -78,8 +108,8 @@ bool suite_select(struct bench_suite *s, struct bench *b)
 		return false;
 	for (const struct bench_op *const *family = bench_families; *family; family++)
 		for (const struct bench_op *op = *family; op->name; op++)
-			if (is_wanted(s, op) && s->nr + 2 <= MAX_ROWS)
-				add_formats(s, op);
+			if (is_wanted(s, op))
+				add_formats(s, b, op);
 	return true;
 }
 
@@ -97,8 +127,14 @@ static bool fail_row(struct bench *b, const struct bench_row *row)
 	char why[sizeof(b->why)];
 
 	memcpy(why, b->why, sizeof(why));
-	return bench_fail(b, "%s %s: %.180s", row->op->name,
-			  bench_format_name(row->op, row->format), why);
+	return bench_fail(b, "%s: %.180s", row->name, why);
+}
+
+/* What the pass is told. */
+static void take_row(struct bench *b, const struct bench_row *row)
+{
+	b->format = row->format;
+	b->param = row->param;
 }
 
 static bool one_round(struct bench_suite *s, struct bench *b, int round)
@@ -107,9 +143,9 @@ static bool one_round(struct bench_suite *s, struct bench *b, int round)
 		struct bench_row *row = &s->row[i];
 		uint64_t ns;
 
-		if (row->op->untimed)
+		if (row->op->untimed || round >= (int)row->rounds)
 			continue;
-		b->format = row->format;
+		take_row(b, row);
 		if (!bench_pass(row->op, b, &ns))
 			return fail_row(b, row);
 		if (round >= 0)
@@ -125,13 +161,13 @@ static int by_value(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-static void sum_up(struct bench_suite *s, struct bench_row *row)
+static void sum_up(struct bench_row *row)
 {
 	if (row->op->untimed)
 		return;
-	qsort(row->ns, s->rounds, sizeof(double), by_value);
+	qsort(row->ns, row->rounds, sizeof(double), by_value);
 	row->least = row->ns[0];
-	row->median = (row->ns[(s->rounds - 1) / 2] + row->ns[s->rounds / 2]) / 2;
+	row->median = (row->ns[(row->rounds - 1) / 2] + row->ns[row->rounds / 2]) / 2;
 }
 
 static void compare(struct bench_suite *s, struct bench_row *row)
@@ -150,7 +186,7 @@ bool suite_time(struct bench_suite *s, struct bench *b)
 		if (!one_round(s, b, round))
 			return false;
 	for (unsigned int i = 0; i < s->nr; i++)
-		sum_up(s, &s->row[i]);
+		sum_up(&s->row[i]);
 	for (unsigned int i = 0; i < s->nr; i++)
 		compare(s, &s->row[i]);
 	return true;
@@ -160,18 +196,54 @@ bool suite_count(struct bench_suite *s, struct bench *b)
 {
 	for (unsigned int i = 0; i < s->nr; i++) {
 		struct bench_row *row = &s->row[i];
-		const char *format = bench_format_name(row->op, row->format);
 		uint64_t ns;
 
-		if (row->op->uncounted)
+		if (row->op->uncounted || row->param > MOST_COUNTED)
 			continue;
-		b->format = row->format;
+		take_row(b, row);
 		/* The first pass warms, as above. */
 		if (!bench_pass(row->op, b, &ns) || !bench_count(row->op, b))
 			return fail_row(b, row);
-		printf("%s %s %lu %s\n", row->op->name, format, b->units,
+		printf("%s %lu %s\n", row->name, b->units,
 		       row->op->harness ? row->op->harness : "-");
 		fflush(stdout);
 	}
+	return true;
+}
+
+bool suite_fill(struct bench_suite *s, struct bench *b)
+{
+	for (struct bench_table *t = bench_tables; t->name; t++) {
+		char why[sizeof(b->why)];
+
+		t->nr = 0;
+		if ((s->only && !is_named(s->only, t->name)) || t->fill(t, b, s))
+			continue;
+		memcpy(why, b->why, sizeof(why));
+		return bench_fail(b, "%s: %.200s", t->name, why);
+	}
+	return true;
+}
+
+bool suite_read_counts(struct bench_suite *s, struct bench *b)
+{
+	char line[256], name[40], format[8];
+	FILE *in = fopen(s->counts, "r");
+	double instr, locked;
+
+	if (!in)
+		return bench_fail(b, "%s cannot be read", s->counts);
+	while (fgets(line, sizeof(line), in)) {
+		if (sscanf(line, "%39s %7s %lf %lf", name, format, &instr, &locked) != 4)
+			continue;
+		snprintf(line, sizeof(line), "%s %s", name, format);
+		for (unsigned int i = 0; i < s->nr; i++) {
+			if (strcmp(s->row[i].name, line) != 0)
+				continue;
+			s->row[i].instr = instr;
+			s->row[i].locked = locked;
+		}
+	}
+	fclose(in);
 	return true;
 }

@@ -11,14 +11,17 @@ static const char usage[] =
 	"usage: triptych bench [OPTION...]\n\n"
 	"Times every operation of the library in rounds, interleaved with hand-written floors and\n"
 	"with the kernel's own page tables: CPU time of the thread, median and least of the rounds,\n"
-	"and the median against the floor's. Ends with status 1 if an operation did not do its work.\n"
-	"\n"
+	"and the median against the floor's. Then what no time of one operation says: threads, holds\n"
+	"of the exclusive section, memory, external calls. Ends with status 1 if an operation did not\n"
+	"do its work.\n\n"
 	"Options:\n"
 	"  --only OP[,OP]    these operations, and the floors they are compared with\n"
 	"  --format ept|npt  this format alone\n"
-	"  --rounds N        rounds (default 7)\n"
+	"  --rounds N        rounds (default 15)\n"
 	"  --size MIB        guest memory of an operation on 4K pages (default 256)\n"
 	"  --json            the same as JSON\n"
+	"  --save FILE       the same as JSON into a file besides\n"
+	"  --counts FILE     instructions and locked operations, from a file that bench/instr made\n"
 	"  --list            the operations, and what each is\n"
 	"  --count           under callgrind: count instead of timing (see bench/instr)\n"
 	"  --help            this text\n";
@@ -28,7 +31,7 @@ static const char usage[] =
 
 struct options {
 	struct bench_suite suite;
-	uint64_t mib;
+	const char *save;
 	bool json, list, count;
 };
 
@@ -64,7 +67,7 @@ static int parse_option(int option, struct options *o, char **argv)
 		o->suite.rounds = (unsigned int)rounds;
 		return ret;
 	case 's':
-		return parse_number(argv[0], "size", MAX_MIB, &o->mib);
+		return parse_number(argv[0], "size", MAX_MIB, &o->suite.mib);
 	case 'j':
 		o->json = true;
 		return CLI_OK;
@@ -73,6 +76,12 @@ static int parse_option(int option, struct options *o, char **argv)
 		return CLI_OK;
 	case 'c':
 		o->count = true;
+		return CLI_OK;
+	case 'S':
+		o->save = optarg;
+		return CLI_OK;
+	case 'C':
+		o->suite.counts = optarg;
 		return CLI_OK;
 	default:
 		return cli_bad_option(argv[0], option, argv);
@@ -83,23 +92,49 @@ static void list(void)
 {
 	for (const struct bench_op *const *family = bench_families; *family; family++)
 		for (const struct bench_op *op = *family; op->name; op++)
-			printf("%-26s per %-6s %s\n", op->name, op->unit, op->what);
+			printf("%-24s per %-6s %s\n", op->name, op->unit, op->what);
+	for (const struct bench_table *t = bench_tables; t->name; t++)
+		printf("%-24s a table    %s\n", t->name, t->what);
+}
+
+static int save(const struct options *o, const char *command)
+{
+	FILE *out = fopen(o->save, "w");
+
+	if (!out)
+		return cli_error(command, "%s cannot be written", o->save);
+	suite_print_json(&o->suite, out);
+	return fclose(out) ? cli_error(command, "%s cannot be written", o->save) : CLI_OK;
+}
+
+/* Bad input is found before anything is measured. */
+static bool prepare(struct options *o, struct bench *b)
+{
+	return bench_init(b, o->suite.mib << (20 - TPT_PAGE_SHIFT)) && suite_select(&o->suite, b) &&
+	       (!o->suite.counts || suite_read_counts(&o->suite, b));
+}
+
+static bool measure(struct options *o, struct bench *b)
+{
+	if (o->count)
+		return suite_count(&o->suite, b);
+	return suite_time(&o->suite, b) && suite_fill(&o->suite, b);
 }
 
 static int run(struct options *o, const char *command)
 {
 	struct bench b;
-	bool good = bench_init(&b, o->mib << (20 - TPT_PAGE_SHIFT)) && suite_select(&o->suite, &b);
-	int ret;
+	int ret = CLI_OK;
 
-	if (!good)
+	if (!prepare(o, &b)) {
 		ret = cli_error(command, "%s", b.why);
-	else if (!(o->count ? suite_count(&o->suite, &b) : suite_time(&o->suite, &b)))
-		ret = (cli_error(command, "%s", b.why), CLI_DIFFERENT);
-	else
-		ret = CLI_OK;
-	if (!ret && !o->count)
+	} else if (!measure(o, &b)) {
+		cli_error(command, "%s", b.why);
+		ret = CLI_DIFFERENT;
+	} else if (!o->count) {
 		(o->json ? suite_print_json : suite_print)(&o->suite, stdout);
+		ret = o->save ? save(o, command) : CLI_OK;
+	}
 	suite_free(&o->suite);
 	bench_fini(&b);
 	return ret;
@@ -114,11 +149,13 @@ int cmd_bench(int argc, char **argv)
 		{"size", required_argument, NULL, 's'},
 		{"json", no_argument, NULL, 'j'},
 		{"list", no_argument, NULL, 'l'},
+		{"save", required_argument, NULL, 'S'},
+		{"counts", required_argument, NULL, 'C'},
 		{"count", no_argument, NULL, 'c'},
 		{"help", no_argument, NULL, 'h'},
 		{0},
 	};
-	struct options o = {.suite = {.formats = BENCH_BOTH, .rounds = 7}, .mib = 256};
+	struct options o = {.suite = {.formats = BENCH_BOTH, .rounds = 15, .mib = 256}};
 	int option, ret;
 
 	optind = 0; /* 0, not 1: a second call in one process starts afresh */
