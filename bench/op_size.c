@@ -15,7 +15,7 @@ static bool setup_huge(struct bench *b)
 /* As switching a dirty log on does it, without what it does to the small leaves. */
 static void split(struct bench *b)
 {
-	struct range_resize op = {
+	struct range_split op = {
 		.tree = TREE_DIRECT, .range = {0, b->pages}, .level = TPT_LEVEL_4K};
 	struct actor *worker = worker_get(b->vm);
 	int more;
@@ -28,7 +28,7 @@ static void split(struct bench *b)
 		worker_leave(worker);
 	} while (more > 0);
 	worker_put(b->vm, worker);
-	b->wrong = b->units - op.changed;
+	b->wrong = b->units - op.split;
 }
 
 static void log_on(struct bench *b)

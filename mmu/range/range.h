@@ -127,29 +127,43 @@ int range_age_chunk(struct fault_env *env, struct actor *actor, struct range_age
 
 /* ---- split.c ---- */
 
-/* A split or recovery under way over one direct tree. The caller keeps it between chunks. */
-struct range_resize {
+/* A split under way over one direct tree. The caller keeps it between chunks. */
+struct range_split {
 	enum tree_id tree;
 	struct tpt_gfn_range range;
 	tpt_gfn pos;	      /* set to range.start first */
-	enum tpt_level level; /* split: leaves above it are split */
-	/* recover: the largest host mapping around a page whose frame is @pfn */
+	enum tpt_level level; /* leaves above it are split */
+	uint64_t split;	      /* how many were */
+};
+
+/* Tables that one chunk of recovery detaches before they are flushed. */
+#define RANGE_RECOVER_CHUNK 64
+
+/* A recovery under way over one direct tree. The caller keeps it between chunks. */
+struct range_recover {
+	enum tree_id tree;
+	struct tpt_gfn_range range;
+	tpt_gfn pos; /* set to range.start first */
+	/* The largest host mapping around a page whose frame is @pfn. */
 	enum tpt_level (*host_level)(void *ctx, tpt_hva hva, tpt_pfn pfn);
 	void *host_ctx;
-	struct tree_detached detached; /* recover: to settle after the section */
-	uint64_t changed;	       /* leaves split, or made */
+	uint64_t recovered; /* leaves made */
+	/* Out: to flush, if there is a table, then to reclaim, outside of the section. */
+	struct tpt_gfn_range flush;
+	struct table *detached[RANGE_RECOVER_CHUNK];
+	unsigned int nr;
 };
 
 /*
  * One chunk of splitting. Shared section. 1: there is more; fill the actor's cache and call again;
  * 0: done; -ERR_IO.
  */
-int range_split_chunk(struct fault_env *env, struct actor *actor, struct range_resize *op);
+int range_split_chunk(struct fault_env *env, struct actor *actor, struct range_split *op);
 /*
- * One chunk of recovery. Shared section; afterwards op->detached is to be settled outside of it.
- * 1: there is more; 0: done; -ERR_IO.
+ * One chunk of recovery. Shared section; op->nr is 0. 1: there is more; 0: done; -ERR_IO. Whatever
+ * it answers, what it detached is to be settled.
  */
-int range_recover_chunk(struct fault_env *env, struct actor *actor, struct range_resize *op);
+int range_recover_chunk(struct fault_env *env, struct actor *actor, struct range_recover *op);
 
 /* ---- nx.c ---- */
 

@@ -5,11 +5,11 @@
  *
  *	split:    a huge leaf becomes a table of leaves, same frames, same permissions; no flush
  *	recover:  a table becomes one leaf again where everything permits it; the table is detached,
- *		  and what its entries were is the reclaimer's to look at
+ *		  and what its entries were is the reclaimer's to look at; one flush a chunk
  */
 #include "mmu/range/range.h"
 
-int range_split_chunk(struct fault_env *env, struct actor *actor, struct range_resize *op)
+int range_split_chunk(struct fault_env *env, struct actor *actor, struct range_split *op)
 {
 	struct tree_iter it;
 	unsigned int seen = 0;
@@ -32,7 +32,7 @@ int range_split_chunk(struct fault_env *env, struct actor *actor, struct range_r
 			err = tree_split(actor, &it, NX_NONE);
 			if (err && err != -ERR_BUSY)
 				return err;
-			op->changed += !err;
+			op->split += !err;
 		}
 	}
 	op->pos = op->range.end;
@@ -57,12 +57,12 @@ static bool first_leaf(const struct tree_iter *it, tpt_spte *leaf)
 }
 
 /* May one leaf stand for the whole block? The slot and the host's own mapping decide. */
-static bool may_recover(struct fault_env *env, const struct range_resize *op,
+static bool may_recover(struct fault_env *env, const struct range_recover *op,
 			const struct tree_iter *it, const struct memslot *slot, tpt_spte leaf)
 {
 	enum tpt_level cap = env->max_leaf_level;
 
-	if (slot_logs_dirty(slot) || (unsigned int)cap < it->level)
+	if ((unsigned int)cap < it->level)
 		return false;
 	if (slots_invalidating(env->slots, slot, it->gfn, tpt_level_pages(it->level), false))
 		return false;
@@ -74,7 +74,35 @@ static bool may_recover(struct fault_env *env, const struct range_resize *op,
 	       (enum tpt_level)it->level;
 }
 
-int range_recover_chunk(struct fault_env *env, struct actor *actor, struct range_resize *op)
+/* The leaf that could stand for the table at the iterator, if one may. */
+static bool find_leaf(struct fault_env *env, const struct range_recover *op,
+		      const struct tree_iter *it, tpt_spte *leaf)
+{
+	const struct memslot *slot;
+
+	if (iter_kind(it) != PTE_TABLE || it->level > TPT_LEVEL_MAX_LEAF)
+		return false;
+	slot = slot_find(env->slots, tree_as_id(op->tree), it->gfn);
+	if (!slot || slot->invalid || !first_leaf(it, leaf) ||
+	    !may_recover(env, op, it, slot, *leaf))
+		return false;
+	leaf->w |= PTE_PS;
+	if (env->trees->nx_huge_pages)
+		*leaf = pte_with_exec(&env->trees->format, *leaf, false);
+	return true;
+}
+
+/* Its flush is owed, with those of the chunk. */
+static void note_detached(struct range_recover *op, const struct tree_detached *detached)
+{
+	if (!op->nr)
+		op->flush.start = detached->range.start;
+	op->flush.end = detached->range.end;
+	op->detached[op->nr++] = detached->table;
+	op->recovered++;
+}
+
+int range_recover_chunk(struct fault_env *env, struct actor *actor, struct range_recover *op)
 {
 	struct tree_iter it;
 	unsigned int seen = 0;
@@ -83,33 +111,19 @@ int range_recover_chunk(struct fault_env *env, struct actor *actor, struct range
 	int err;
 
 	for_each_tree_entry (&it, env->trees, op->tree, op->pos, op->range.end, TPT_LEVEL_2M) {
-		const struct memslot *slot;
-
 		hold_looked(actor, 1);
-		if (seen++ >= RANGE_SWEEP_CHUNK && it.gfn > start) {
+		if (op->nr == RANGE_RECOVER_CHUNK ||
+		    (seen++ >= RANGE_SWEEP_CHUNK && it.gfn > start)) {
 			op->pos = it.gfn;
 			return 1;
 		}
-		if (iter_kind(&it) != PTE_TABLE || it.level > TPT_LEVEL_MAX_LEAF)
+		if (!find_leaf(env, op, &it, &leaf))
 			continue;
-		slot = slot_find(env->slots, tree_as_id(op->tree), it.gfn);
-		if (!slot || slot->invalid || !first_leaf(&it, &leaf) ||
-		    !may_recover(env, op, &it, slot, leaf))
-			continue;
-		leaf.w |= PTE_PS;
-		if (env->trees->nx_huge_pages)
-			leaf = pte_with_exec(&env->trees->format, leaf, false);
 		err = tree_transition(actor, &it, leaf, TREE_SHARED);
-		if (err == -ERR_BUSY)
-			continue;
-		if (err)
+		if (!err)
+			note_detached(op, &it.detached);
+		else if (err != -ERR_BUSY)
 			return err;
-		op->changed++;
-		/* One detached table at a time: the caller flushes and hands it on, then comes
-		 * again. */
-		op->detached = it.detached;
-		op->pos = it.gfn + tpt_level_pages(it.level);
-		return op->pos < op->range.end;
 	}
 	op->pos = op->range.end;
 	return 0;

@@ -26,10 +26,10 @@ static void flush_slot(struct actor *worker, const struct memslot *slot, tpt_gfn
 static int split_range(struct tpt_vm *vm, struct actor *worker, const struct memslot *slot,
 		       tpt_gfn start, tpt_gfn end)
 {
-	struct range_resize op = {.tree = tree_direct(slot->as_id),
-				  .range = {start, end},
-				  .pos = start,
-				  .level = TPT_LEVEL_4K};
+	struct range_split op = {.tree = tree_direct(slot->as_id),
+				 .range = {start, end},
+				 .pos = start,
+				 .level = TPT_LEVEL_4K};
 	int more;
 
 	do {
@@ -86,7 +86,18 @@ int dirty_log_on(struct tpt_vm *vm, const struct memslot *slot)
 	return err;
 }
 
-static int recover_range(struct tpt_vm *vm, struct actor *worker, struct range_resize *op)
+/* Flushes what was translated through a chunk's tables, and hands them to the reclaimer. */
+static void settle(struct actor *worker, struct range_recover *op)
+{
+	if (op->nr)
+		vm_flush(worker, &(struct tpt_flush){.reason = TPT_FLUSH_COLLAPSE,
+						     .as_id = tree_as_id(op->tree),
+						     .range = op->flush});
+	while (op->nr)
+		table_reclaim_later(op->detached[--op->nr]);
+}
+
+static int recover_range(struct tpt_vm *vm, struct actor *worker, struct range_recover *op)
 {
 	int more;
 
@@ -94,18 +105,18 @@ static int recover_range(struct tpt_vm *vm, struct actor *worker, struct range_r
 		worker_enter(worker);
 		more = range_recover_chunk(&vm->env, worker, op);
 		worker_leave(worker);
-		tree_settle(worker, &op->detached);
+		settle(worker, op);
 	} while (more > 0);
 	return more;
 }
 
 int dirty_log_off(struct tpt_vm *vm, const struct memslot *slot)
 {
-	struct range_resize op = {.tree = tree_direct(slot->as_id),
-				  .range = {slot->base_gfn, slot->base_gfn + slot->npages},
-				  .pos = slot->base_gfn,
-				  .host_level = vm->env.backing->mapping_level,
-				  .host_ctx = vm->env.backing_ctx};
+	struct range_recover op = {.tree = tree_direct(slot->as_id),
+				   .range = {slot->base_gfn, slot->base_gfn + slot->npages},
+				   .pos = slot->base_gfn,
+				   .host_level = vm->env.backing->mapping_level,
+				   .host_ctx = vm->env.backing_ctx};
 	struct actor *worker;
 	int err;
 

@@ -14,6 +14,7 @@ static unsigned int ranges;	  /* questions by range */
 static unsigned int most;	  /* pages that one answer may have; 0: no such limit */
 static unsigned int longest;	  /* pages that a run may have; 0: no such limit */
 static uint64_t scatter;	  /* turned in each frame number */
+static uint64_t device_end;	  /* the pages from 900 up to this one are a device's */
 static unsigned int fail_at;	  /* page of the slot that has no frame; 0: all have one */
 static unsigned char dirty[8192]; /* how often a frame of the slot was said to be written */
 
@@ -23,6 +24,7 @@ static int lookup(void *ctx, const struct tpt_backing_query *query, struct tpt_b
 
 	if (fail_at && query->hva.a == GIB + fail_at * PAGE)
 		return -EFAULT;
+	page->device = query->gfn >= 900 && query->gfn < device_end;
 	page->pfn.n ^= scatter;
 	return err;
 }
@@ -117,7 +119,7 @@ static struct host *vm_of(const struct tpt_vm_config *c, const struct tpt_backin
 	assert_int_equal(tpt_vcpu_create(h->vm, 0, &h->vcpu[0]), 0);
 	assert_int_equal(host_slot(h, 0, 0, 0, bytes, GIB, flags), 0);
 	ranges = most = longest = fail_at = 0;
-	scatter = 0;
+	scatter = device_end = 0;
 	memset(dirty, 0, sizeof(dirty));
 	return h;
 }
@@ -209,6 +211,7 @@ static void compare_parts(const struct tpt_vm_config *c, const struct tpt_backin
 	scatter = turn;
 	a->ro_start = b->ro_start = GIB + 600 * PAGE;
 	a->ro_end = b->ro_end = GIB + 650 * PAGE;
+	device_end = 950;
 	touch(a);
 	touch(b);
 	for (unsigned int i = 40; i < 50; i++) {
@@ -235,6 +238,7 @@ static void a_range_is_what_prefaulting_its_pages_is(void **state)
 		unsigned int run;
 		uint64_t turn;
 	} frames[] = {{0, 0}, {16, 0}, {17, 0}, {0, 1}, {0, 8}, {3, 64}};
+	static const uint32_t flags[] = {0, TPT_MEM_LOG_DIRTY, TPT_MEM_READONLY, TPT_MEM_LOG_DIRTY};
 	struct tpt_vm_config c;
 
 	(void)state;
@@ -242,9 +246,8 @@ static void a_range_is_what_prefaulting_its_pages_is(void **state)
 		format(&c, which);
 		for (unsigned int i = 0; i < 3 * 6; i++)
 			for (enum tpt_level level = TPT_LEVEL_4K; level <= TPT_LEVEL_2M; level++)
-				compare_parts(&c, backings[i % 3], level,
-					      i % 2 ? TPT_MEM_LOG_DIRTY : 0, frames[i / 3].run,
-					      frames[i / 3].turn);
+				compare_parts(&c, backings[i % 3], level, flags[i % 4],
+					      frames[i / 3].run, frames[i / 3].turn);
 	}
 }
 
@@ -482,6 +485,13 @@ static void each_frame_that_becomes_writable_is_told_once(void **state)
 		for (unsigned int page = 0; page < 2048; page++)
 			assert_int_equal(dirty[page],
 					 page >= 10 && page < 1010 && !(page >= 64 && page < 128));
+		/* Not where the slot lets the guest read only. */
+		memset(dirty, 0, sizeof(dirty));
+		assert_int_equal(host_slot(h, 0, 1, 8 * MIB, MIB, GIB + 8 * MIB, TPT_MEM_READONLY),
+				 0);
+		assert_int_equal(tpt_vcpu_premap(h->vcpu[0], 2048, 256, TPT_ACC_READ, &done), 0);
+		for (unsigned int page = 0; page < sizeof(dirty); page++)
+			assert_int_equal(dirty[page], 0);
 		host_destroy(h);
 	}
 }
@@ -500,6 +510,61 @@ static void a_range_form_of_mark_dirty_needs_the_other(void **state)
 	assert_int_equal(tpt_vm_create(&h->config, &h->vm), -EINVAL);
 	assert_non_null(strstr(h->line, "backing"));
 	assert_int_equal(host_end(h), 0);
+}
+
+static void a_dirty_ring_gets_each_page_that_becomes_writable(void **state)
+{
+	static struct tpt_dirty_gfn got[1024];
+	struct tpt_vm_config c;
+	struct host *h;
+	uint64_t done;
+	uint32_t nr;
+
+	(void)state;
+	host_config_npt(&c);
+	c.flags = TPT_VM_DIRTY_RING;
+	c.dirty_ring_size = 1024;
+	h = vm_of(&c, &by_range, 4 * MIB, TPT_LEVEL_4K, TPT_MEM_LOG_DIRTY);
+	h->ro_start = GIB + 64 * PAGE;
+	h->ro_end = GIB + 128 * PAGE;
+	assert_int_equal(tpt_vcpu_premap(h->vcpu[0], 3, 500, TPT_ACC_READ, &done), 0);
+	nr = tpt_vcpu_dirty_ring_collect(h->vcpu[0], got, 1024);
+	assert_int_equal(nr, 500 - 64);
+	for (uint32_t i = 0; i < nr; i++)
+		assert_int_equal(got[i].offset, 3 + i + (i >= 61 ? 64 : 0));
+	host_destroy(h);
+}
+
+/* A huge leaf over the range is all that there is to find out, whatever the host says now. */
+static void what_is_mapped_huge_already_is_done_at_once(void **state)
+{
+	struct host *h = vm(8 * MIB, true, TPT_LEVEL_2M, 0);
+	uint64_t done;
+
+	(void)state;
+	assert_int_equal(tpt_vcpu_premap(h->vcpu[0], 0, 2048, RW, &done), 0);
+	ranges = 0;
+	h->level = TPT_LEVEL_4K;
+	assert_int_equal(tpt_vcpu_premap(h->vcpu[0], 0, 2048, RW, &done), 0);
+	assert_int_equal(done, 2048);
+	assert_int_equal(ranges, 4);
+	assert_int_equal(host_stats(h).direct.pages_2m, 4);
+	host_destroy(h);
+}
+
+static void a_tracked_page_costs_one_question_more(void **state)
+{
+	struct host *h = vm(2 * MIB, true, TPT_LEVEL_4K, 0);
+	uint64_t done;
+
+	(void)state;
+	assert_int_equal(tpt_vm_write_track_add(h->vm, 0, 300), 0);
+	assert_int_equal(tpt_vcpu_premap(h->vcpu[0], 0, 512, RW, &done), 0);
+	assert_int_equal(done, 512);
+	/* The pages before; that page, by the fault's own door; and those behind. */
+	assert_int_equal(ranges, 2);
+	assert_int_equal(atomic_load(&h->lookups), 512);
+	host_destroy(h);
 }
 
 /* Tracked between the answer and the entries: none lets the guest write it. */
@@ -704,6 +769,9 @@ int main(void)
 		cmocka_unit_test(an_answer_that_breaks_a_rule_is_told_and_not_used),
 		cmocka_unit_test(each_frame_that_becomes_writable_is_told_once),
 		cmocka_unit_test(a_range_form_of_mark_dirty_needs_the_other),
+		cmocka_unit_test(a_dirty_ring_gets_each_page_that_becomes_writable),
+		cmocka_unit_test(what_is_mapped_huge_already_is_done_at_once),
+		cmocka_unit_test(a_tracked_page_costs_one_question_more),
 		cmocka_unit_test(a_page_that_is_tracked_meanwhile_is_not_writable),
 		cmocka_unit_test(stale_mmio_entries_give_way),
 		cmocka_unit_test(private_pages_go_the_ordinary_way),

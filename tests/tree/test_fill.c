@@ -189,6 +189,7 @@ static void compare_once(struct bench *a, struct bench *b)
 	done[1] = fill_one_by_one(b, w.nr, w.leaf, hit[1]);
 	section_leave(b->actor);
 
+	assert_int_equal(a->it.old.w, atomic_load(a->it.entry));
 	assert_int_equal(done[0], done[1]);
 	assert_memory_equal(hit[0], hit[1], sizeof(hit[0]));
 	assert_int_equal(leaves(a) - was, leaves(b) - was_b);
@@ -431,6 +432,36 @@ static void one_word_that_is_no_leaf_refuses_all(void **state)
 	}
 }
 
+static void refuses(struct bench *b, const struct tree_run *run)
+{
+	uint64_t hit[TREE_SWEEP_WORDS];
+
+	assert_true(section_enter(b->actor));
+	assert_int_equal(tree_fill(b->actor, &b->it, run, 1, hit), -EIO);
+	section_leave(b->actor);
+	assert_true(tpt_vm_is_dead(b->h->vm));
+	atomic_store(&b->h->vm->base.dead, 0);
+	assert_int_equal(atomic_load(b->it.entry), PTE_EMPTY_WORD);
+}
+
+static void neither_huge_leaves_for_code_nor_a_mirror_are_filled(void **state)
+{
+	struct tree_run run = {.nr = 1};
+	struct bench b;
+
+	(void)state;
+	for (enum tpt_format format = TPT_FORMAT_EPT; format <= TPT_FORMAT_NPT; format++) {
+		bench_open(&b, format, TPT_LEVEL_2M, 1);
+		run.leaf = leaf_at(&b, 0, true);
+		b.h->vm->trees.nx_huge_pages = true;
+		refuses(&b, &run);
+		b.h->vm->trees.nx_huge_pages = false;
+		b.it.id = TREE_MIRROR;
+		refuses(&b, &run);
+		bench_close(&b);
+	}
+}
+
 /* Two that fill one table at once: each entry is filled by one of them. */
 struct racer {
 	struct actor *actor;
@@ -494,6 +525,7 @@ int main(void)
 		cmocka_unit_test(a_new_table_under_a_dead_one_is_taken_back),
 		cmocka_unit_test(a_new_table_that_came_too_late_goes_back_to_the_cache),
 		cmocka_unit_test(one_word_that_is_no_leaf_refuses_all),
+		cmocka_unit_test(neither_huge_leaves_for_code_nor_a_mirror_are_filled),
 		cmocka_unit_test(two_at_once_share_the_entries),
 	};
 
