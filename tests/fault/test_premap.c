@@ -5,6 +5,8 @@
  */
 #include "tests/support/host.h"
 
+#include "mmu/vm/vm.h"
+
 #define PAGE  4096ull
 #define READ  TPT_PFERR_USER
 #define WRITE (TPT_PFERR_USER | TPT_PFERR_WRITE)
@@ -18,9 +20,28 @@ static uint64_t device_end;	  /* the pages from 900 up to this one are a device'
 static unsigned int fail_at;	  /* page of the slot that has no frame; 0: all have one */
 static unsigned char dirty[8192]; /* how often a frame of the slot was said to be written */
 
+/* This table dies between an answer and its entries; it lives when the host is asked again, and its
+ * memory can't be written any more. */
+static struct table *dying;
+
+static void kill_or_revive(struct host *h, bool asked)
+{
+	if (!dying || (asked && !atomic_load(&dying->dead)))
+		return;
+	atomic_store(&dying->dead, !asked);
+	if (!asked)
+		return;
+	dying = NULL;
+	h->ro_start = GIB;
+	h->ro_end = 2 * GIB;
+}
+
 static int lookup(void *ctx, const struct tpt_backing_query *query, struct tpt_backing_page *page)
 {
-	int err = host_lookup(ctx, query, page);
+	int err;
+
+	kill_or_revive(ctx, true);
+	err = host_lookup(ctx, query, page);
 
 	if (fail_at && query->hva.a == GIB + fail_at * PAGE)
 		return -EFAULT;
@@ -76,6 +97,7 @@ static void note_dirty(tpt_pfn pfn, uint64_t nr)
 
 static void mark_dirty(void *ctx, tpt_pfn pfn, enum tpt_level level)
 {
+	kill_or_revive(ctx, false);
 	host_mark_dirty(ctx, pfn, level);
 	note_dirty(pfn, tpt_level_pages(level));
 }
@@ -567,6 +589,48 @@ static void a_tracked_page_costs_one_question_more(void **state)
 	host_destroy(h);
 }
 
+/* The table at @level that is on the way to page 0. */
+static struct table *table_at(struct host *h, enum tpt_level level)
+{
+	struct trees *trees = &h->vm->trees;
+	struct tree_iter it;
+
+	must(iter_start(&it, trees, TREE_DIRECT, 0, 1, TPT_LEVEL_4K));
+	while (it.level > (unsigned int)level)
+		iter_down(&it);
+	return table_header(trees, it.path[level]);
+}
+
+/*
+ * Entries that had to go again, with the table that they were in, for which a processor could have
+ * used them: what it could have written is in the log.
+ */
+static void what_was_writable_for_a_moment_is_in_the_dirty_log(void **state)
+{
+	/* There is a leaf table and it dies, or there is none and what it is linked into dies. */
+	static const enum tpt_level levels[] = {TPT_LEVEL_4K, TPT_LEVEL_2M};
+
+	(void)state;
+	for (unsigned int i = 0; i < 2; i++) {
+		struct host *h = vm(4 * MIB, true, TPT_LEVEL_4K, TPT_MEM_LOG_DIRTY);
+		uint64_t bitmap[16], done;
+
+		assert_int_equal(
+			tpt_vcpu_premap(h->vcpu[0], i ? 1000 : 511, 1, TPT_ACC_READ, &done), 0);
+		assert_int_equal(tpt_vm_get_dirty_log(h->vm, 0, 0, bitmap), 0);
+		dying = table_at(h, levels[i]);
+		assert_int_equal(tpt_vcpu_premap(h->vcpu[0], 0, 500, TPT_ACC_READ, &done), 0);
+		assert_int_equal(done, 500);
+		assert_null(dying);
+		for (uint64_t page = 0; page < 500; page++)
+			assert_int_equal(host_word(h, page * PAGE) & 2, 0);
+		assert_int_equal(tpt_vm_get_dirty_log(h->vm, 0, 0, bitmap), 0);
+		for (unsigned int page = 0; page < 1024; page++)
+			assert_int_equal(bitmap[page / 64] >> (page % 64) & 1, page < 500);
+		host_destroy(h);
+	}
+}
+
 /* Tracked between the answer and the entries: none lets the guest write it. */
 static void track_a_page(struct host *h)
 {
@@ -772,6 +836,7 @@ int main(void)
 		cmocka_unit_test(a_dirty_ring_gets_each_page_that_becomes_writable),
 		cmocka_unit_test(what_is_mapped_huge_already_is_done_at_once),
 		cmocka_unit_test(a_tracked_page_costs_one_question_more),
+		cmocka_unit_test(what_was_writable_for_a_moment_is_in_the_dirty_log),
 		cmocka_unit_test(a_page_that_is_tracked_meanwhile_is_not_writable),
 		cmocka_unit_test(stale_mmio_entries_give_way),
 		cmocka_unit_test(private_pages_go_the_ordinary_way),
