@@ -48,7 +48,6 @@ static inline void loop_over_decided(struct bench *b, const uint32_t *order,
 		tpt_gfn gfn = (uint64_t)order[i] << shift;
 		struct tpt_fault fault = {.gpa = {gfn << TPT_PAGE_SHIFT},
 					  .error_code = TPT_PFERR_WRITE,
-					  .write = true,
 					  .is_private = is_private,
 					  .gfn = gfn,
 					  .pfn = {(1ull << 28) + gfn},

@@ -29,11 +29,15 @@ static inline int map_in(struct bench *b, struct tpt_fault *fault, bool mirror)
 {
 	struct fault_vcpu *vcpu = &b->vcpu->fault;
 	const struct memslot *slot = b->own;
+	uint64_t turn;
 	int ret;
 
-	if (tables_topup(&b->vm->trees, &vcpu->actor, mirror) || !section_enter(&vcpu->actor))
+	if (tables_topup(&b->vm->trees, &vcpu->actor, mirror))
 		return -1;
-	ret = fault_map(vcpu, fault, slot, false);
+	turn = section_enter(&vcpu->actor);
+	if (!turn)
+		return -1;
+	ret = fault_map(vcpu, fault, slot, false, turn);
 	section_leave(&vcpu->actor);
 	return ret;
 }

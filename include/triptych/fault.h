@@ -73,17 +73,16 @@ struct tpt_fault {
 	enum tpt_level max_level; /* caller's cap, e.g. of an ACCEPT; NONE = no cap */
 
 	/* out: how it was understood */
-	bool write, exec, user, present, rsvd;
 	bool is_private;
 	tpt_gfn gfn; /* shared bit removed */
 	uint32_t as_id;
 	int32_t slot; /* id of the memslot, -1 if there is none */
 
-	/* out: what was decided */
+	/* out: what was decided; NONE and 0 where it did not come to that */
 	tpt_pfn pfn; /* first frame of the entry at goal_level */
 	bool map_writable;
 	enum tpt_level req_level;  /* largest level that slot, attributes and backing permit */
-	enum tpt_level goal_level; /* level of the entry that was installed or wanted */
+	enum tpt_level goal_level; /* level of the entry that was installed, wanted, or there */
 	tpt_spte spte;		   /* FIXED: the entry installed */
 	uint32_t tables_linked;	   /* table pages this fault linked */
 };

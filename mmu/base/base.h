@@ -17,6 +17,7 @@
 #include <stdarg.h>
 
 #include <triptych/event.h>
+#include <triptych/fault.h>
 #include <triptych/platform.h>
 #include <triptych/stats.h>
 #include <triptych/types.h>
@@ -49,14 +50,11 @@ enum {
 
 /* What an actor counts, on lines of its own. Sums over all actors are exact at rest. */
 enum counter {
-	COUNT_PF_TAKEN,
-	COUNT_PF_FIXED,
-	COUNT_PF_EMULATE,
-	COUNT_PF_SPURIOUS,
-	COUNT_PF_RETRY,
+	COUNT_PF, /* how faults ended: one each of enum tpt_ret_pf, and 0 for an errno */
+	COUNT_PF_END = COUNT_PF + TPT_RET_PF_SPURIOUS,
 	COUNT_PF_MMIO_SPTE_CREATED,
 	COUNT_PF_FAST,
-	COUNT_PF_ERROR,
+	COUNT_PF_PREFETCH, /* of those faults: not the guest's */
 	COUNT_CAS_LOST,
 	COUNT_CALL, /* one each of enum tpt_external_call */
 	COUNT_CALL_BUSY = COUNT_CALL + TPT_CALL_NR,
@@ -77,7 +75,7 @@ enum counter {
 /* Table pages that an actor took from the platform before it entered a section. */
 #define PAGE_CACHE_MAX 8
 struct page_cache {
-	uint32_t nr;
+	uint32_t nr, want; /* pages in it, and how many a section may need */
 	tpt_hpa page[PAGE_CACHE_MAX];
 };
 
@@ -87,8 +85,9 @@ struct page_cache {
 #define MARK_REFUSED 2ull /* outside: it wanted in, and somebody was alone */
 
 /* vm_base.turn */
-#define TURN_ALONE 1ull /* somebody is alone, or wants to be */
-#define TURN_STEP  2ull
+#define TURN_ALONE   1ull /* somebody is alone, or wants to be */
+#define TURN_WATCHED 2ull /* the platform wants to hear of sections */
+#define TURN_STEP    4ull
 
 /*
  * Whoever acts: a vCPU, or the VM itself inside its exclusive section. The first line is what the
@@ -118,7 +117,8 @@ struct vm_base {
 
 	/* Read by every fault, written by the exclusive side and by who unlinks a table. */
 	_Alignas(CACHE_LINE) _Atomic uint64_t turn;
-	_Atomic uint32_t dead;
+	_Atomic uint32_t roots; /* generation, from 1: who knows another loads his roots again */
+	_Atomic uint32_t dead;	/* and then nobody's roots are good any more */
 
 	/* The list is written in the exclusive section, the reclaimer reads it outside. */
 	_Alignas(CACHE_LINE) _Atomic uint32_t actors_lock;
@@ -142,23 +142,26 @@ void actor_init(struct vm_base *base, struct actor *actor, int32_t vcpu);
 void actor_add(struct actor *actor);
 void actor_remove(struct actor *actor);
 
-bool section_refused(struct actor *actor);
+/* Somebody is alone, or the platform wants to hear of it. */
+uint64_t section_enter_slowly(struct actor *actor, uint64_t turn);
 /* Tells the platform that the actor's thread is in a section now, or is not. */
 void section_watch(const struct actor *actor, bool inside);
 
-/* Enters a shared section; false if somebody is or wants to be alone: RETRY. */
-static inline bool section_enter(struct actor *actor)
+/*
+ * Enters a shared section. 0 if somebody is or wants to be alone: RETRY; else the turn, in which
+ * whatever was not unlinked before it is not freed before the section ends.
+ */
+static inline uint64_t section_enter(struct actor *actor)
 {
 	_Atomic uint64_t *turn = &actor->base->turn;
 	uint64_t now = atomic_load_explicit(turn, memory_order_relaxed);
 
 	/* Both sides write their own word, then read the other's: one of them must see it. */
 	atomic_exchange_explicit(&actor->mark, now | MARK_INSIDE, memory_order_seq_cst);
-	if (__builtin_expect(atomic_load_explicit(turn, memory_order_seq_cst) & TURN_ALONE, 0))
-		return section_refused(actor);
-	if (__builtin_expect(actor->watched, 0))
-		section_watch(actor, true);
-	return true;
+	now = atomic_load_explicit(turn, memory_order_seq_cst);
+	if (__builtin_expect(now & (TURN_ALONE | TURN_WATCHED), 0))
+		return section_enter_slowly(actor, now);
+	return now;
 }
 
 static inline void section_leave(struct actor *actor)

@@ -27,6 +27,8 @@ void vm_die(struct vm_base *base, const char *format, ...)
 				break;
 		}
 		atomic_store_explicit(&base->dead, 2, memory_order_release);
+		/* No fault asks whether the VM is dead: its vCPU's roots are not good any more. */
+		atomic_fetch_add_explicit(&base->roots, 1, memory_order_release);
 	}
 	log_text(base, TPT_LOG_ERROR, text);
 }

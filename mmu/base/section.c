@@ -7,7 +7,9 @@
 
 void base_init(struct vm_base *base, const struct tpt_platform *platform, void *ctx)
 {
-	atomic_store_explicit(&base->turn, TURN_STEP, memory_order_relaxed);
+	atomic_store_explicit(&base->turn, TURN_STEP | (platform->watch ? TURN_WATCHED : 0),
+			      memory_order_relaxed);
+	atomic_store_explicit(&base->roots, 1, memory_order_relaxed);
 	base->platform = platform;
 	base->platform_ctx = ctx;
 	actor_init(base, &base->self, -1);
@@ -18,6 +20,8 @@ void actor_init(struct vm_base *base, struct actor *actor, int32_t vcpu)
 	actor->base = base;
 	actor->vcpu = vcpu;
 	actor->watched = base->platform->watch;
+	/* As many as the trees have levels: they say so with the first page. */
+	actor->tables.want = actor->external.want = 1;
 }
 
 static void lock_actors(struct vm_base *base)
@@ -57,10 +61,14 @@ void actor_remove(struct actor *actor)
 			  atomic_load_explicit(&actor->count[i], memory_order_relaxed));
 }
 
-bool section_refused(struct actor *actor)
+uint64_t section_enter_slowly(struct actor *actor, uint64_t turn)
 {
-	atomic_store_explicit(&actor->mark, MARK_REFUSED, memory_order_release);
-	return false;
+	if (turn & TURN_ALONE) {
+		atomic_store_explicit(&actor->mark, MARK_REFUSED, memory_order_release);
+		return 0;
+	}
+	section_watch(actor, true);
+	return turn;
 }
 
 void section_watch(const struct actor *actor, bool inside)

@@ -1,10 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /* Decides a fault: what it is, what stands behind it, how large it may be. Changes no entry. */
-#include "mmu/fault/fault.h"
-
-#define PFERR_KNOWN                                                                                \
-	(TPT_PFERR_PRESENT | TPT_PFERR_WRITE | TPT_PFERR_USER | TPT_PFERR_RSVD | TPT_PFERR_FETCH | \
-	 TPT_PFERR_GUEST_FINAL | TPT_PFERR_GUEST_PAGE | TPT_PFERR_PRIVATE)
+#include "mmu/fault/map.h"
 
 /*
  * What the fault knew when it asked what stands behind the page. @slot may be gone after the gap;
@@ -13,14 +9,11 @@
 struct decision {
 	const struct memslot *slot;
 	struct slots_snapshot snapshot;
-	struct tpt_backing_query query;
-	bool readonly;
 	const struct tpt_gmem *gmem; /* or NULL: the backing; kept alive by actor.asking */
-	uint64_t gmem_index;
-	bool device;
 };
 
-static int exit_memory_fault(struct fault_vcpu *vcpu, const struct tpt_fault *fault)
+static __attribute__((noinline)) int exit_memory_fault(struct fault_vcpu *vcpu,
+						       const struct tpt_fault *fault)
 {
 	vcpu->exit = (struct tpt_exit){
 		.reason = TPT_EXIT_MEMORY_FAULT,
@@ -31,62 +24,63 @@ static int exit_memory_fault(struct fault_vcpu *vcpu, const struct tpt_fault *fa
 	return -ERR_FAULT;
 }
 
-/* Fills the "how it was understood" part. -ERR_INVAL: a bit or an address that cannot be. */
-static int understand(const struct fault_vcpu *vcpu, struct tpt_fault *fault)
+/* What is wrong with a fault that cannot be. */
+static __attribute__((noinline)) int refuse(const struct fault_env *env,
+					    const struct tpt_fault *fault)
 {
-	const struct fault_env *env = vcpu->env;
 	uint64_t code = fault->error_code;
 
-	*fault = (struct tpt_fault){.gpa = fault->gpa,
-				    .error_code = code,
-				    .prefetch = fault->prefetch,
-				    .max_level = fault->max_level};
-	fault->write = code & TPT_PFERR_WRITE;
-	fault->exec = code & TPT_PFERR_FETCH;
-	fault->user = code & TPT_PFERR_USER;
-	fault->present = code & TPT_PFERR_PRESENT;
-	fault->rsvd = code & TPT_PFERR_RSVD;
-	fault->as_id = fault_as_id(vcpu);
-	fault->slot = -1;
-	fault->gfn = fault->gpa.a >> TPT_PAGE_SHIFT & ~env->shared_gfn;
-	fault->is_private = env->has_mirror ? !(fault->gpa.a >> TPT_PAGE_SHIFT & env->shared_gfn)
-					    : code & TPT_PFERR_PRIVATE;
-
-	if (code & ~PFERR_KNOWN) {
+	if (code & ~FAULT_CODE_KNOWN)
 		vm_log(env->base, TPT_LOG_WARNING, "fault: error code %#lx has reserved bits %#lx",
-		       code, (uint64_t)(code & ~PFERR_KNOWN));
-		return -ERR_INVAL;
-	}
-	if (fault->gpa.a >> env->gpa_bits) {
+		       code, (uint64_t)(code & ~FAULT_CODE_KNOWN));
+	else if (fault->gpa.a & env->gpa_reserved)
 		vm_log(env->base, TPT_LOG_WARNING, "fault: gpa %#lx is wider than the VM's %u bits",
-		       fault->gpa.a, env->gpa_bits);
-		return -ERR_INVAL;
-	}
-	if ((code & TPT_PFERR_PRIVATE) && (!env->private_memory || !fault->is_private)) {
+		       fault->gpa.a, (unsigned int)__builtin_ctzll(env->gpa_reserved));
+	else
 		vm_log(env->base, TPT_LOG_WARNING, "fault: private access to gpa %#lx, which %s",
 		       fault->gpa.a,
 		       env->private_memory ? "has the shared bit"
 					   : "a VM without private memory can't have");
-		return -ERR_INVAL;
-	}
-	return 0;
+	return -ERR_INVAL;
+}
+
+/* Fills the "how it was understood" part. -ERR_INVAL: a bit or an address that cannot be. */
+ALWAYS_INLINE int understand(const struct fault_vcpu *vcpu, const struct fault_env *env,
+			     struct tpt_fault *fault)
+{
+	uint64_t code = fault->error_code;
+	tpt_gfn gfn = fault->gpa.a >> TPT_PAGE_SHIFT;
+
+	fault->is_private = false;
+	fault->gfn = gfn & ~env->shared_gfn;
+	fault->as_id = fault_as_id(vcpu);
+	fault->slot = -1;
+	fault->pfn.n = 0;
+	fault->goal_level = TPT_LEVEL_NONE;
+	fault->spte.w = 0;
+	fault->tables_linked = 0;
+	if ((code & env->code_refused) || (fault->gpa.a & env->gpa_reserved))
+		return refuse(env, fault);
+	if (!env->private_memory)
+		return 0;
+	fault->is_private = env->has_mirror ? !(gfn & env->shared_gfn) : code & TPT_PFERR_PRIVATE;
+	return (code & TPT_PFERR_PRIVATE) && !fault->is_private ? refuse(env, fault) : 0;
 }
 
 /*
  * First section: which slot, and is there any use in asking what stands behind it? CONTINUE: ask.
  * INVALID: no slot, map MMIO.
  */
-static int decide_slot(struct fault_vcpu *vcpu, struct tpt_fault *fault, struct decision *d)
+ALWAYS_INLINE int decide_slot(struct fault_vcpu *vcpu, const struct fault_env *env,
+			      struct tpt_fault *fault, struct decision *d)
 {
-	const struct slots *slots = vcpu->env->slots;
+	const struct slots *slots = env->slots;
 
 	d->snapshot = slots_snapshot(slots, fault->as_id);
-	if (vcpu->env->private_memory && fault->is_private != attr_is_private(slots, fault->gfn)) {
-		/* A slot that goes away takes its memory with it; before that the mismatch stands.
-		 */
+	/* A slot that goes away takes its memory with it; before that the mismatch stands. */
+	if (env->private_memory && fault->is_private != attr_is_private(slots, fault->gfn))
 		return exit_memory_fault(vcpu, fault);
-	}
-	d->slot = slot_find(slots, fault->as_id, fault->gfn);
+	d->slot = slot_find_cached(slots, fault->as_id, fault->gfn, &vcpu->slot_cache);
 	if (!d->slot)
 		return fault->is_private ? exit_memory_fault(vcpu, fault) : TPT_RET_PF_INVALID;
 	fault->slot = (int32_t)d->slot->id;
@@ -99,56 +93,13 @@ static int decide_slot(struct fault_vcpu *vcpu, struct tpt_fault *fault, struct 
 	d->gmem = slot_source(d->slot, fault->is_private);
 	if (slots_invalidating(slots, d->slot, fault->gfn, 1, d->gmem))
 		return TPT_RET_PF_RETRY;
-	if (fault->write && (d->slot->flags & TPT_MEM_READONLY))
+	if (!fault_writes(fault))
+		return TPT_RET_PF_CONTINUE;
+	if (d->slot->flags & TPT_MEM_READONLY)
 		return TPT_RET_PF_EMULATE;
-	if (fault->write && fault->present && slot_is_tracked(d->slot, fault->gfn))
+	if (fault_was_present(fault) && slot_is_tracked(d->slot, fault->gfn))
 		return TPT_RET_PF_WRITE_PROTECTED;
-
-	d->query = (struct tpt_backing_query){.as_id = d->slot->as_id,
-					      .slot = d->slot->id,
-					      .gfn = fault->gfn,
-					      .hva = slot_hva(d->slot, fault->gfn),
-					      .write = fault->write,
-					      .nowait = !fault->prefetch};
-	d->readonly = d->slot->flags & TPT_MEM_READONLY;
-	if (d->gmem) {
-		d->gmem_index = slot_gmem_index(d->slot, fault->gfn);
-		atomic_store(&vcpu->actor.asking, d->gmem);
-	}
 	return TPT_RET_PF_CONTINUE;
-}
-
-static int ask_gmem(struct fault_vcpu *vcpu, const struct decision *d, struct tpt_fault *fault,
-		    enum tpt_level *level)
-{
-	int err = d->gmem->ops->get_page(d->gmem->ctx, d->gmem_index, &fault->pfn, level);
-
-	atomic_store(&vcpu->actor.asking, NULL);
-	fault->map_writable = true;
-	return err;
-}
-
-static int ask_shared(const struct fault_env *env, struct decision *d, struct tpt_fault *fault,
-		      enum tpt_level *level)
-{
-	struct tpt_backing_page page = {0};
-	int err = env->backing->lookup(env->backing_ctx, &d->query, &page);
-
-	if (err)
-		return err;
-	if (d->query.write && !page.writable) {
-		vm_log(env->base, TPT_LOG_ERROR,
-		       "backing of gfn %#lx: asked for a writable page, answered a read-only one",
-		       fault->gfn);
-		return -ERR_FAULT;
-	}
-	fault->pfn = page.pfn;
-	/* What the guest may not write through this slot is not writable, whatever the host says.
-	 */
-	fault->map_writable = page.writable && !d->readonly;
-	d->device = page.device;
-	*level = page.level;
-	return 0;
 }
 
 /* The page is being fetched: the guest tries again when it is there, or sooner if it likes. */
@@ -161,26 +112,15 @@ static int exit_async(struct fault_vcpu *vcpu, const struct tpt_fault *fault)
 	return TPT_RET_PF_RETRY;
 }
 
-/* The gap: the backing is asked, in no section. CONTINUE, or how the fault ends. */
-static int ask_backing(struct fault_vcpu *vcpu, struct tpt_fault *fault, struct decision *d,
-		       enum tpt_level *level)
+/* There is no page, for whatever reason: how the fault ends. */
+static __attribute__((noinline)) int ask_failed(struct fault_vcpu *vcpu, struct tpt_fault *fault,
+						int err)
 {
-	int err =
-		d->gmem ? ask_gmem(vcpu, d, fault, level) : ask_shared(vcpu->env, d, fault, level);
-
 	switch (err) {
-	case 0:
-		if (*level >= TPT_LEVEL_4K && *level <= TPT_LEVEL_MAX_LEAF &&
-		    !(fault->pfn.n >> (vcpu->env->maxphyaddr - TPT_PAGE_SHIFT)))
-			return TPT_RET_PF_CONTINUE;
-		vm_log(vcpu->env->base, TPT_LOG_ERROR,
-		       "backing of gfn %#lx answered pfn %#lx level %d: no such frame", fault->gfn,
-		       fault->pfn.n, *level);
-		return exit_memory_fault(vcpu, fault);
 	case -ERR_AGAIN:
 		return TPT_RET_PF_RETRY;
 	case -ERR_PERM:
-		return fault->write ? TPT_RET_PF_EMULATE : exit_memory_fault(vcpu, fault);
+		return fault_writes(fault) ? TPT_RET_PF_EMULATE : exit_memory_fault(vcpu, fault);
 	case -ERR_INTR:
 	case -ERR_NOMEM:
 		return err;
@@ -188,12 +128,37 @@ static int ask_backing(struct fault_vcpu *vcpu, struct tpt_fault *fault, struct 
 		exit_memory_fault(vcpu, fault);
 		return err;
 	case -ERR_INPROGRESS:
-		if (d->query.nowait && !fault->is_private)
+		if (!fault->prefetch && !fault->is_private)
 			return exit_async(vcpu, fault);
 		return exit_memory_fault(vcpu, fault);
 	default:
 		return exit_memory_fault(vcpu, fault);
 	}
+}
+
+/* What was answered cannot be. */
+static __attribute__((noinline)) int refuse_page(struct fault_vcpu *vcpu, struct tpt_fault *fault,
+						 const struct tpt_backing_page *page)
+{
+	const struct fault_env *env = vcpu->env;
+
+	if (page->level < TPT_LEVEL_4K || page->level > TPT_LEVEL_MAX_LEAF ||
+	    (page->pfn.n & env->pfn_reserved))
+		vm_log(env->base, TPT_LOG_ERROR,
+		       "backing of gfn %#lx answered pfn %#lx level %d: no such frame", fault->gfn,
+		       page->pfn.n, page->level);
+	else
+		vm_log(env->base, TPT_LOG_ERROR,
+		       "backing of gfn %#lx: asked for a writable page, answered a read-only one",
+		       fault->gfn);
+	return exit_memory_fault(vcpu, fault);
+}
+
+static inline bool page_is_good(const struct fault_env *env, const struct tpt_fault *fault,
+				const struct tpt_backing_page *page)
+{
+	return (unsigned int)page->level - TPT_LEVEL_4K <= TPT_LEVEL_MAX_LEAF - TPT_LEVEL_4K &&
+	       !(page->pfn.n & env->pfn_reserved) && (page->writable || !fault_writes(fault));
 }
 
 /* How large may it be? All limits together; the frame is aligned to what was decided. */
@@ -213,124 +178,261 @@ static void decide_level(const struct fault_vcpu *vcpu, struct tpt_fault *fault,
 		fault->req_level--;
 
 	fault->goal_level = fault->req_level;
-	if (fault->exec && env->trees->nx_huge_pages && !(fault->is_private && env->has_mirror))
+	if (fault_fetches(fault) && env->trees->nx_huge_pages &&
+	    !(fault->is_private && env->has_mirror))
 		fault->goal_level = TPT_LEVEL_4K;
 	if (fault->max_level && fault->max_level < fault->goal_level)
 		fault->goal_level = fault->max_level;
 	fault->pfn.n &= ~(tpt_level_pages(fault->goal_level) - 1);
 }
 
-/* Second section: if the world is still as it was decided on, the entry is installed. */
-static int commit(struct fault_vcpu *vcpu, struct tpt_fault *fault, const struct decision *d,
-		  enum tpt_level host_level)
+/* The entry that was decided on is installed. Section of @turn. */
+ALWAYS_INLINE int install(struct fault_vcpu *vcpu, const struct fault_env *env,
+			  struct tpt_fault *fault, const struct decision *d, bool device,
+			  uint64_t turn)
 {
-	const struct fault_env *env = vcpu->env;
+	if (env->backing->mark_dirty && fault->map_writable && !d->gmem)
+		env->backing->mark_dirty(env->backing_ctx, fault->pfn, fault->goal_level);
+	if (fault->goal_level == TPT_LEVEL_4K && !(fault->is_private && env->has_mirror))
+		return map_small(vcpu, fault, d->slot, device, turn);
+	return fault_map(vcpu, fault, d->slot, device, turn);
+}
+
+/* The same where it may be huge: what is under way is asked again for all of it. */
+static __attribute__((noinline)) int install_huge(struct fault_vcpu *vcpu, struct tpt_fault *fault,
+						  const struct decision *d,
+						  const struct tpt_backing_page *page,
+						  uint64_t turn)
+{
+	decide_level(vcpu, fault, d, page->level);
+	if (fault->goal_level > TPT_LEVEL_4K &&
+	    slots_must_retry(vcpu->env->slots, &d->snapshot, d->slot,
+			     tpt_gfn_round(fault->gfn, fault->goal_level),
+			     tpt_level_pages(fault->goal_level), d->gmem))
+		return TPT_RET_PF_RETRY;
+	return install(vcpu, vcpu->env, fault, d, page->device, turn);
+}
+
+/* Second section: if the world is still as it was decided on, the entry is installed. */
+ALWAYS_INLINE int commit(struct fault_vcpu *vcpu, const struct fault_env *env,
+			 struct tpt_fault *fault, const struct decision *d,
+			 const struct tpt_backing_page *page)
+{
+	uint64_t turn = section_enter(&vcpu->actor);
 	int ret = TPT_RET_PF_RETRY;
 
-	if (!section_enter(&vcpu->actor))
+	if (__builtin_expect(!turn, 0))
 		return ret;
-	if (!roots_are_stale(vcpu) &&
-	    !slots_must_retry(env->slots, &d->snapshot, d->slot, fault->gfn, 1, d->gmem)) {
-		decide_level(vcpu, fault, d, host_level);
-		if (!slots_must_retry(env->slots, &d->snapshot, d->slot,
-				      tpt_gfn_round(fault->gfn, fault->goal_level),
-				      tpt_level_pages(fault->goal_level), d->gmem)) {
-			if (env->backing->mark_dirty && fault->map_writable && !d->gmem)
-				env->backing->mark_dirty(env->backing_ctx, fault->pfn,
-							 fault->goal_level);
-			ret = fault_map(vcpu, fault, d->slot, d->device);
-		}
+	if (__builtin_expect(!roots_are_stale(vcpu) &&
+				     !slots_must_retry(env->slots, &d->snapshot, d->slot,
+						       fault->gfn, 1, d->gmem),
+			     1)) {
+		fault->pfn = page->pfn;
+		fault->req_level = fault->goal_level = TPT_LEVEL_4K;
+		ret = page->level == TPT_LEVEL_4K ? install(vcpu, env, fault, d, page->device, turn)
+						  : install_huge(vcpu, fault, d, page, turn);
 	}
 	section_leave(&vcpu->actor);
-	tree_settle(&vcpu->actor, &vcpu->detached);
+	if (__builtin_expect(vcpu->detached.table != NULL, 0))
+		tree_settle(&vcpu->actor, &vcpu->detached);
 	return ret;
+}
+
+/* The gap and what follows, if a gmem is asked. */
+static __attribute__((noinline)) int ask_gmem(struct fault_vcpu *vcpu, struct tpt_fault *fault,
+					      const struct decision *d)
+{
+	uint64_t index = slot_gmem_index(d->slot, fault->gfn);
+	struct tpt_backing_page page = {.writable = true, .level = TPT_LEVEL_4K};
+	int err;
+
+	atomic_store(&vcpu->actor.asking, d->gmem);
+	section_leave(&vcpu->actor);
+	err = d->gmem->ops->get_page(d->gmem->ctx, index, &page.pfn, &page.level);
+	atomic_store(&vcpu->actor.asking, NULL);
+	if (err)
+		return ask_failed(vcpu, fault, err);
+	if (!page_is_good(vcpu->env, fault, &page))
+		return refuse_page(vcpu, fault, &page);
+	fault->map_writable = true;
+	return commit(vcpu, vcpu->env, fault, d, &page);
+}
+
+/* The same of the backing. */
+ALWAYS_INLINE int ask_backing(struct fault_vcpu *vcpu, const struct fault_env *env,
+			      struct tpt_fault *fault, const struct decision *d)
+{
+	struct tpt_backing_query query = {.as_id = d->slot->as_id,
+					  .slot = d->slot->id,
+					  .gfn = fault->gfn,
+					  .hva = slot_hva(d->slot, fault->gfn),
+					  .write = fault_writes(fault),
+					  .nowait = !fault->prefetch};
+	struct tpt_backing_page page = {0};
+	bool readonly = d->slot->flags & TPT_MEM_READONLY;
+	int err;
+
+	section_leave(&vcpu->actor);
+	err = env->backing->lookup(env->backing_ctx, &query, &page);
+	if (__builtin_expect(err, 0))
+		return ask_failed(vcpu, fault, err);
+	if (__builtin_expect(!page_is_good(env, fault, &page), 0))
+		return refuse_page(vcpu, fault, &page);
+	/* What the guest may not write through this slot is not writable, whatever the host says.
+	 */
+	fault->map_writable = page.writable && !readonly;
+	return commit(vcpu, env, fault, d, &page);
 }
 
 /* No memslot: the access is the VMM's, and the entry that says so is cached if it may be. */
 static int commit_mmio(struct fault_vcpu *vcpu, struct tpt_fault *fault)
 {
-	int ret;
-
 	if (!vcpu->env->trees->format.mmio_mask || fault->prefetch)
 		return TPT_RET_PF_EMULATE;
 	fault->req_level = fault->goal_level = TPT_LEVEL_4K;
-	ret = fault_map(vcpu, fault, NULL, false);
+	return map_slowly(vcpu, fault, NULL, false);
+}
+
+/*
+ * Nothing in the trees answers it: the first section, still entered, decides; the backing is asked
+ * in none; the second one commits.
+ */
+ALWAYS_INLINE int resolve(struct fault_vcpu *vcpu, const struct fault_env *env,
+			  struct tpt_fault *fault)
+{
+	struct decision d;
+	int ret = decide_slot(vcpu, env, fault, &d);
+
+	if (__builtin_expect(ret == TPT_RET_PF_CONTINUE, 1)) {
+		if (__builtin_expect(d.gmem != NULL, 0))
+			return ask_gmem(vcpu, fault, &d);
+		d.gmem = NULL;
+		return ask_backing(vcpu, env, fault, &d);
+	}
+	if (ret == TPT_RET_PF_INVALID)
+		ret = commit_mmio(vcpu, fault);
+	section_leave(&vcpu->actor);
 	return ret;
 }
 
-/* The fast path, with what KVM tells and counts of it. */
-static int try_fast(struct fault_vcpu *vcpu, struct tpt_fault *fault)
+/* A leaf that is there: it answers the access, or can be made to. */
+ALWAYS_INLINE int look_at_leaf(struct fault_vcpu *vcpu, const struct fault_env *env,
+			       struct tpt_fault *fault, struct tree_spot at, uint64_t turn)
 {
-	int ret = fault_fast(vcpu, fault);
-
-	if (ret == TPT_RET_PF_FIXED || ret == TPT_RET_PF_SPURIOUS)
+	/* Before a mismatch is told to the VMM nothing is given. */
+	if (fault->prefetch ||
+	    (env->private_memory && fault->is_private != attr_is_private(env->slots, fault->gfn)))
+		return TPT_RET_PF_INVALID;
+	if (!pte_allows(&env->trees->format, at.old, fault_access(fault)))
+		return fault_fast(vcpu, fault, turn);
+	if (fault_may_be_fast(env, fault))
 		count_add(&vcpu->actor, COUNT_PF_FAST, 1);
-	return ret;
+	fault->goal_level = (enum tpt_level)at.level;
+	fault->pfn = pte_pfn(at.old);
+	return TPT_RET_PF_SPURIOUS;
+}
+
+/* Is the access answered by what stands in the trees already? INVALID: no. Section of @turn. */
+ALWAYS_INLINE int look(struct fault_vcpu *vcpu, const struct fault_env *env,
+		       struct tpt_fault *fault, uint64_t turn)
+{
+	const struct trees *trees = env->trees;
+	struct tree_spot at;
+
+	/* A vCPU whose roots are gone loads them again, if there is still a guest. */
+	if (__builtin_expect(roots_are_stale(vcpu), 0))
+		return env->ended || vm_is_dead(env->base) ? -ERR_IO : TPT_RET_PF_RETRY;
+	if (__builtin_expect(fault_met_reserved(fault), 0))
+		return fault_cached_mmio(vcpu, fault);
+	if (fault->is_private && env->has_mirror)
+		at = tree_walk_hinted(trees, TREE_MIRROR, fault->gfn, &vcpu->mirror_hint, turn);
+	else
+		at = tree_walk_hinted(trees, tree_direct(fault->as_id), fault->gfn,
+				      &vcpu->direct_hint, turn);
+	return spot_has_leaf(at) ? look_at_leaf(vcpu, env, fault, at, turn) : TPT_RET_PF_INVALID;
 }
 
 /* One try, from the first section to the last. */
-static int handle(struct fault_vcpu *vcpu, struct tpt_fault *fault)
+ALWAYS_INLINE int try(struct fault_vcpu *vcpu, const struct fault_env *env, struct tpt_fault *fault)
 {
-	struct decision d = {0};
-	enum tpt_level host_level = TPT_LEVEL_4K;
+	uint64_t turn = section_enter(&vcpu->actor);
 	int ret;
 
-	if (!section_enter(&vcpu->actor))
+	if (__builtin_expect(!turn, 0))
 		return TPT_RET_PF_RETRY;
-	ret = roots_are_stale(vcpu) ? TPT_RET_PF_RETRY : TPT_RET_PF_INVALID;
-	if (vcpu->env->ended)
-		ret = -ERR_IO;
-	if (ret == TPT_RET_PF_INVALID && fault->rsvd)
-		ret = fault_cached_mmio(vcpu, fault);
-	else if (ret == TPT_RET_PF_INVALID)
-		ret = try_fast(vcpu, fault);
-	if (ret == TPT_RET_PF_INVALID) {
-		ret = decide_slot(vcpu, fault, &d);
-		if (ret == TPT_RET_PF_INVALID)
-			ret = commit_mmio(vcpu, fault);
-	}
+	ret = look(vcpu, env, fault, turn);
+	if (ret == TPT_RET_PF_INVALID)
+		return resolve(vcpu, env, fault);
 	section_leave(&vcpu->actor);
-
-	if (ret == TPT_RET_PF_CONTINUE)
-		ret = ask_backing(vcpu, fault, &d, &host_level);
-	if (ret == TPT_RET_PF_CONTINUE)
-		ret = commit(vcpu, fault, &d, host_level);
 	return ret;
 }
 
-int fault_handle(struct fault_vcpu *vcpu, struct tpt_fault *fault)
+/* What the embedder hears of a fault that no entry answers, or that the guest did not have. */
+static __attribute__((noinline)) int tell_outcome(struct fault_vcpu *vcpu,
+						  const struct tpt_fault *fault, int ret)
 {
-	struct vm_base *base = vcpu->env->base;
-	int ret;
-
-	vcpu->exit = (struct tpt_exit){0};
-	if (vm_is_dead(base)) {
-		vcpu->exit.reason = TPT_EXIT_INTERNAL;
-		return -ERR_IO;
-	}
-	ret = understand(vcpu, fault);
-	if (ret)
-		return ret;
-	/* It may log one page. */
-	if (vcpu->ring && ring_is_full(vcpu->ring)) {
-		vcpu->exit.reason = TPT_EXIT_DIRTY_RING_FULL;
-		return -ERR_NOSPC;
-	}
-	/* Memory first, so that nothing can fail halfway for the want of it. */
-	ret = tables_topup(vcpu->env->trees, &vcpu->actor,
-			   fault->is_private && vcpu->env->has_mirror);
-	if (ret)
-		return ret;
-
-	ret = handle(vcpu, fault);
-	if (vm_is_dead(base)) {
+	if (ret < 0 && vm_is_dead(vcpu->env->base)) {
 		vcpu->exit = (struct tpt_exit){.reason = TPT_EXIT_INTERNAL};
-		return -ERR_IO;
+		ret = -ERR_IO;
 	}
 	if (ret == TPT_RET_PF_EMULATE)
 		ret = fault_emulate(vcpu, fault);
 	/* Nobody acts on what the guest did not do. */
 	if (fault->prefetch)
 		vcpu->exit = (struct tpt_exit){0};
+	return ret;
+}
+
+ALWAYS_INLINE int handle(struct fault_vcpu *vcpu, const struct fault_env *env,
+			 struct tpt_fault *fault)
+{
+	int ret;
+
+	vcpu->exit.reason = TPT_EXIT_NONE;
+	ret = understand(vcpu, env, fault);
+	if (ret)
+		return ret;
+	/* It may log one page. */
+	if (__builtin_expect(vcpu->ring && ring_is_full(vcpu->ring), 0)) {
+		vcpu->exit.reason = TPT_EXIT_DIRTY_RING_FULL;
+		return -ERR_NOSPC;
+	}
+	/* Memory first, so that nothing can fail halfway for the want of it. */
+	ret = tables_topup(env->trees, &vcpu->actor, fault->is_private && env->has_mirror);
+	if (ret)
+		return ret;
+	ret = try(vcpu, env, fault);
+	return ret < TPT_RET_PF_FIXED ? tell_outcome(vcpu, fault, ret) : ret;
+}
+
+int fault_handle(struct fault_vcpu *vcpu, struct tpt_fault *fault)
+{
+	return handle(vcpu, vcpu->env, fault);
+}
+
+static __attribute__((noinline)) void tell_fault(const struct fault_vcpu *vcpu,
+						 const struct tpt_fault *fault)
+{
+	vm_event(vcpu->env->base, &(struct tpt_event){.kind = TPT_EVENT_PAGE_FAULT,
+						      .vcpu = vcpu->actor.vcpu,
+						      .as_id = fault_as_id(vcpu),
+						      .gpa = fault->gpa,
+						      .gfn = fault->gpa.a >> TPT_PAGE_SHIFT,
+						      .error_code = fault->error_code});
+}
+
+int fault_take(struct fault_vcpu *vcpu, struct tpt_fault *fault)
+{
+	const struct fault_env *env = vcpu->env;
+	int ret;
+
+	if (__builtin_expect(env->told, 0))
+		tell_fault(vcpu, fault);
+	PROBE3(fault_entry, vcpu->actor.vcpu, fault->gpa.a, fault->error_code);
+	ret = handle(vcpu, env, fault);
+	PROBE3(fault_exit, vcpu->actor.vcpu, fault->gpa.a, ret);
+	count_add(&vcpu->actor, COUNT_PF + (ret < 0 ? 0u : (unsigned int)ret), 1);
+	if (__builtin_expect(fault->prefetch, 0))
+		count_add(&vcpu->actor, COUNT_PF_PREFETCH, 1);
 	return ret;
 }

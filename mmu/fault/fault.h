@@ -13,7 +13,7 @@
 #include <triptych/fault.h>
 
 #include "mmu/slots/slots.h"
-#include "mmu/tree/tree.h"
+#include "mmu/tree/walk.h"
 
 /* What faults need to know of their VM. */
 struct fault_env {
@@ -22,15 +22,20 @@ struct fault_env {
 	struct slots *slots;
 	const struct tpt_backing_ops *backing;
 	void *backing_ctx;
-	uint32_t gpa_bits;   /* guest-physical width, shared bit included */
-	uint32_t maxphyaddr; /* host-physical width */
-	uint64_t shared_gfn; /* the shared bit as a GFN bit; 0: there is none */
+	uint64_t gpa_reserved; /* bits that no GPA has, the shared bit is none of them */
+	uint64_t pfn_reserved; /* bits that no PFN has */
+	uint64_t code_refused; /* bits that no error code has */
+	bool told;	       /* somebody listens to events */
+	uint64_t shared_gfn;   /* the shared bit as a GFN bit; 0: there is none */
 	bool has_mirror;
 	bool private_memory; /* has_mirror, or private by attribute alone */
 	bool ignore_guest_pat;
 	bool noncoherent_dma;  /* written in the exclusive section */
 	bool ended;	       /* the guest's life is over; written in the exclusive section */
 	bool prefault_allowed; /* written in the exclusive section */
+	/* A young 4K leaf over memory, but for its frame: [1] writable, [0] not; fault_words_init()
+	 */
+	uint64_t leaf_word[2];
 	enum tpt_level max_leaf_level, max_private_level;
 	uint32_t zap_chunk; /* private mappings a chunk of two-phase removal */
 };
@@ -40,8 +45,10 @@ struct fault_vcpu {
 	struct actor actor;
 	struct fault_env *env;
 	bool smm;
-	bool loaded;		       /* the vCPU knows its roots */
-	uint32_t root_generation;      /* of those */
+	uint32_t root_generation; /* of the roots that the vCPU knows; 0: it knows none */
+	/* The direct one is of the address space that the vCPU is in. */
+	struct tree_hint direct_hint, mirror_hint;
+	struct slot_cache slot_cache;
 	struct tree_detached detached; /* by the fault under way */
 	struct dirty_ring *ring;       /* NULL: the slots' bitmaps say what it wrote */
 	struct tpt_exit exit;
@@ -63,10 +70,37 @@ static inline void fault_mark_dirty(struct fault_vcpu *vcpu, const struct memslo
 		slot_mark_dirty(slot, gfn);
 }
 
+/* Bits that an error code may have. */
+#define FAULT_CODE_KNOWN                                                                           \
+	(TPT_PFERR_PRESENT | TPT_PFERR_WRITE | TPT_PFERR_USER | TPT_PFERR_RSVD | TPT_PFERR_FETCH | \
+	 TPT_PFERR_GUEST_FINAL | TPT_PFERR_GUEST_PAGE | TPT_PFERR_PRIVATE)
+
+/* What the processor said of the access. */
+static inline bool fault_writes(const struct tpt_fault *fault)
+{
+	return fault->error_code & TPT_PFERR_WRITE;
+}
+
+static inline bool fault_fetches(const struct tpt_fault *fault)
+{
+	return fault->error_code & TPT_PFERR_FETCH;
+}
+
+static inline bool fault_was_present(const struct tpt_fault *fault)
+{
+	return fault->error_code & TPT_PFERR_PRESENT;
+}
+
+static inline bool fault_met_reserved(const struct tpt_fault *fault)
+{
+	return fault->error_code & TPT_PFERR_RSVD;
+}
+
 /* What the access needs of an entry: TPT_ACC_*. */
 static inline unsigned int fault_access(const struct tpt_fault *fault)
 {
-	return TPT_ACC_READ | (fault->write ? TPT_ACC_WRITE : 0) | (fault->exec ? TPT_ACC_EXEC : 0);
+	return TPT_ACC_READ | (fault_writes(fault) ? TPT_ACC_WRITE : 0) |
+	       (fault_fetches(fault) ? TPT_ACC_EXEC : 0);
 }
 
 /*
@@ -83,7 +117,9 @@ static inline uint64_t fault_token(const struct tpt_fault *fault)
 	       (fault->as_id ? TOKEN_AS_ID : 0) | TOKEN_MARK;
 }
 
-/* tpt_vcpu_fault() without its counters. */
+/* tpt_vcpu_fault(). */
+int fault_take(struct fault_vcpu *vcpu, struct tpt_fault *fault);
+/* The same of a fault that nobody had: neither counted nor told. */
 int fault_handle(struct fault_vcpu *vcpu, struct tpt_fault *fault);
 
 /* ---- map.c ---- */
@@ -91,9 +127,8 @@ int fault_handle(struct fault_vcpu *vcpu, struct tpt_fault *fault);
 /* A vCPU whose roots are gone must load them again before its fault means anything. */
 static inline bool roots_are_stale(const struct fault_vcpu *vcpu)
 {
-	return !vcpu->loaded ||
-	       vcpu->root_generation !=
-		       atomic_load_explicit(&vcpu->env->trees->generation, memory_order_acquire);
+	return vcpu->root_generation !=
+	       atomic_load_explicit(&vcpu->env->base->roots, memory_order_acquire);
 }
 
 /*
@@ -104,10 +139,19 @@ int fault_walk(struct fault_vcpu *vcpu, struct tpt_fault *fault, struct tree_ite
 
 /*
  * Installs the entry that @fault decided on: goal_level, pfn, map_writable; @slot NULL means MMIO.
- * Shared section, after a topup. RET_PF or a negative errno.
+ * Shared section of @turn, after a topup. RET_PF or a negative errno.
  */
 int fault_map(struct fault_vcpu *vcpu, struct tpt_fault *fault, const struct memslot *slot,
-	      bool device);
+	      bool device, uint64_t turn);
+
+/* What env->leaf_word is made of has changed. Exclusive section, or nobody is there yet. */
+void fault_words_init(struct fault_env *env);
+
+/* The tree that the access is answered from. */
+static inline enum tree_id fault_tree(const struct fault_env *env, const struct tpt_fault *fault)
+{
+	return fault->is_private && env->has_mirror ? TREE_MIRROR : tree_direct(fault->as_id);
+}
 
 /* Memory type of a leaf over a device's registers or over memory. */
 uint64_t fault_memtype(const struct fault_env *env, bool device);
@@ -142,11 +186,21 @@ int fault_premap(struct fault_vcpu *vcpu, struct premap *work, tpt_gfn gfn, tpt_
 
 /* ---- fast.c ---- */
 
+/* Could a leaf that is there be given back what the access wants? What KVM counts as fast. */
+static inline bool fault_may_be_fast(const struct fault_env *env, const struct tpt_fault *fault)
+{
+	if (fault->is_private && env->has_mirror)
+		return false;
+	/* An aged leaf without A looks like none to the processor. */
+	return fault_was_present(fault) ? fault_writes(fault) : env->trees->format.kept;
+}
+
 /*
- * Gives back a W that was taken for a dirty log, and what aging took where the processor has no A.
- * Shared section. FIXED, SPURIOUS, or INVALID: not for this path.
+ * There is a leaf already: it allows the access, or is given back a W that was taken for a dirty
+ * log, or what aging took where the processor has no A. Shared section of @turn, roots not stale.
+ * FIXED, SPURIOUS, or INVALID: not for this path.
  */
-int fault_fast(struct fault_vcpu *vcpu, struct tpt_fault *fault);
+int fault_fast(struct fault_vcpu *vcpu, struct tpt_fault *fault, uint64_t turn);
 
 /* ---- mmio.c ---- */
 

@@ -1,13 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /* One path down a tree: links what is missing, installs one entry at the goal level. */
-#include "mmu/fault/fault.h"
-
-static enum tree_id tree_for(const struct fault_env *env, const struct tpt_fault *fault)
-{
-	if (fault->is_private && env->has_mirror)
-		return TREE_MIRROR;
-	return tree_direct(fault->as_id);
-}
+#include "mmu/fault/map.h"
 
 uint64_t fault_memtype(const struct fault_env *env, bool device)
 {
@@ -18,10 +11,17 @@ uint64_t fault_memtype(const struct fault_env *env, bool device)
 	return env->ignore_guest_pat && !env->noncoherent_dma ? f->memtype_wb_ipat : f->memtype_wb;
 }
 
-/* A transition's answer as a fault's: whoever was faster, the guest tries again. */
-static int outcome(int err)
+void fault_words_init(struct fault_env *env)
 {
-	return err == -ERR_BUSY ? TPT_RET_PF_RETRY : err;
+	for (unsigned int writable = 0; writable < 2; writable++)
+		env->leaf_word[writable] =
+			pte_make_leaf(&env->trees->format,
+				      &(struct pte_leaf){.level = TPT_LEVEL_4K,
+							 .host_writable = writable,
+							 .write = writable,
+							 .accessed = true,
+							 .memtype = fault_memtype(env, false)})
+				.w;
 }
 
 static int map_mmio(struct fault_vcpu *vcpu, struct tpt_fault *fault, struct tree_iter *it)
@@ -48,10 +48,32 @@ static int map_mmio(struct fault_vcpu *vcpu, struct tpt_fault *fault, struct tre
 	return TPT_RET_PF_EMULATE;
 }
 
-/* Is a leaf here one that code must not run from? */
-static bool is_nx_huge(const struct tree_iter *it)
+tpt_spte map_make_leaf(const struct fault_env *env, const struct tpt_fault *fault, enum tree_id id,
+		       unsigned int level, bool tracked, bool device)
 {
-	return it->level > TPT_LEVEL_4K && it->id != TREE_MIRROR && it->trees->nx_huge_pages;
+	const struct trees *trees = env->trees;
+
+	return pte_make_leaf(&trees->format,
+			     &(struct pte_leaf){.pfn = fault->pfn,
+						.level = level,
+						.host_writable = fault->map_writable,
+						.write = fault->map_writable && !tracked,
+						.accessed = !fault->prefetch,
+						.nx = is_nx_huge(trees, id, level),
+						.memtype = fault_memtype(env, device)});
+}
+
+int map_failed(struct fault_vcpu *vcpu, const struct memslot *slot, tpt_gfn gfn, tpt_spte leaf,
+	       int err)
+{
+	/*
+	 * The table may be one that gives way. Then the leaf was there for a moment, and another
+	 * processor may have written through it.
+	 */
+	vcpu->direct_hint = (struct tree_hint){0};
+	if (slot_logs_dirty(slot) && leaf.w & vcpu->env->trees->format.write)
+		fault_mark_dirty(vcpu, slot, gfn);
+	return outcome(err);
 }
 
 static int map_leaf(struct fault_vcpu *vcpu, struct tpt_fault *fault, struct tree_iter *it,
@@ -59,32 +81,24 @@ static int map_leaf(struct fault_vcpu *vcpu, struct tpt_fault *fault, struct tre
 {
 	const struct pte_format *f = &vcpu->env->trees->format;
 	bool tracked = slot_is_tracked(slot, fault->gfn);
-	tpt_spte leaf =
-		pte_make_leaf(f, &(struct pte_leaf){.pfn = fault->pfn,
-						    .level = it->level,
-						    .host_writable = fault->map_writable,
-						    .write = fault->map_writable && !tracked,
-						    .accessed = !fault->prefetch,
-						    .nx = is_nx_huge(it),
-						    .memtype = fault_memtype(vcpu->env, device)});
+	tpt_spte leaf = map_make_leaf(vcpu->env, fault, it->id, it->level, tracked, device);
 	int err;
 
 	if (iter_kind(it) == PTE_LEAF &&
 	    (fault->prefetch || pte_allows(f, it->old, fault_access(fault))))
 		return TPT_RET_PF_SPURIOUS;
 	if (pte_same(it->old, leaf))
-		return tracked && fault->write ? TPT_RET_PF_WRITE_PROTECTED : TPT_RET_PF_SPURIOUS;
+		return tracked && fault_writes(fault) ? TPT_RET_PF_WRITE_PROTECTED
+						      : TPT_RET_PF_SPURIOUS;
 	err = tree_transition(&vcpu->actor, it, leaf, TREE_SHARED);
-	if (err)
-		return outcome(err);
-	fault->spte = leaf;
-	return tracked && fault->write ? TPT_RET_PF_WRITE_PROTECTED : TPT_RET_PF_FIXED;
+	return err ? map_failed(vcpu, slot, fault->gfn, leaf, err)
+		   : mapped(vcpu, fault, slot, leaf, tracked);
 }
 
 /* What is to be remembered of a table here: that it is for code that runs, if it is. */
 static enum nx_mark mark_of(const struct tpt_fault *fault, const struct tree_iter *it)
 {
-	if (!fault->exec || fault->slot < 0 || !is_nx_huge(it))
+	if (!fault_fetches(fault) || fault->slot < 0 || !is_nx_huge(it->trees, it->id, it->level))
 		return NX_NONE;
 	return fault->req_level >= (enum tpt_level)it->level ? NX_POSSIBLE : NX_DISALLOWED;
 }
@@ -160,14 +174,10 @@ static int step(struct fault_vcpu *vcpu, struct tpt_fault *fault, struct tree_it
 	}
 }
 
-int fault_walk(struct fault_vcpu *vcpu, struct tpt_fault *fault, struct tree_iter *it)
+/* From where the iterator stands to the goal. */
+static int walk_on(struct fault_vcpu *vcpu, struct tpt_fault *fault, struct tree_iter *it)
 {
-	struct fault_env *env = vcpu->env;
-	enum tree_id id = tree_for(env, fault);
 	int ret;
-
-	if (!iter_start(it, env->trees, id, fault->gfn, fault->gfn + 1, TPT_LEVEL_4K))
-		return TPT_RET_PF_RETRY;
 
 	for (;; iter_down(it)) {
 		if (it->level == fault->goal_level && table_stays(it))
@@ -180,8 +190,17 @@ int fault_walk(struct fault_vcpu *vcpu, struct tpt_fault *fault, struct tree_ite
 	}
 }
 
-int fault_map(struct fault_vcpu *vcpu, struct tpt_fault *fault, const struct memslot *slot,
-	      bool device)
+int fault_walk(struct fault_vcpu *vcpu, struct tpt_fault *fault, struct tree_iter *it)
+{
+	struct trees *trees = vcpu->env->trees;
+	enum tree_id id = fault_tree(vcpu->env, fault);
+
+	iter_at(it, trees, id, fault->gfn, tree_walk(trees, id, fault->gfn, fault->goal_level));
+	return walk_on(vcpu, fault, it);
+}
+
+int map_slowly(struct fault_vcpu *vcpu, struct tpt_fault *fault, const struct memslot *slot,
+	       bool device)
 {
 	struct tree_iter it;
 	int ret = fault_walk(vcpu, fault, &it);
@@ -191,10 +210,47 @@ int fault_map(struct fault_vcpu *vcpu, struct tpt_fault *fault, const struct mem
 	if (iter_kind(&it) == PTE_FROZEN || iter_kind(&it) == PTE_BLOCKED)
 		return TPT_RET_PF_RETRY;
 	ret = slot ? map_leaf(vcpu, fault, &it, slot, device) : map_mmio(vcpu, fault, &it);
-	/* After the entry, before the guest: whoever takes the mark in between protects it again.
-	 */
-	if (slot && ret == TPT_RET_PF_FIXED && fault->spte.w & vcpu->env->trees->format.write)
-		fault_mark_dirty(vcpu, slot, fault->gfn);
 	vcpu->detached = it.detached;
 	return ret;
+}
+
+/* The same of a mirror. */
+static __attribute__((noinline)) int map_mirror(struct fault_vcpu *vcpu, struct tpt_fault *fault,
+						const struct memslot *slot, bool device,
+						uint64_t turn)
+{
+	struct trees *trees = vcpu->env->trees;
+	struct tree_spot at =
+		tree_walk_hinted(trees, TREE_MIRROR, fault->gfn, &vcpu->mirror_hint, turn);
+	bool tracked = slot_is_tracked(slot, fault->gfn);
+	tpt_spte leaf;
+	int err;
+
+	if (at.level != (unsigned int)fault->goal_level || at.old.w != PTE_EMPTY_WORD)
+		return map_slowly(vcpu, fault, slot, device);
+	leaf = leaf_of(vcpu->env, fault, TREE_MIRROR, at.level, tracked, device);
+	err = tree_install_mirror(&vcpu->actor, trees, fault->gfn, at, leaf);
+	if (!err)
+		return mapped(vcpu, fault, slot, leaf, tracked);
+	vcpu->mirror_hint = (struct tree_hint){0};
+	return outcome(err);
+}
+
+int fault_map(struct fault_vcpu *vcpu, struct tpt_fault *fault, const struct memslot *slot,
+	      bool device, uint64_t turn)
+{
+	const struct trees *trees = vcpu->env->trees;
+	enum tree_id id = tree_direct(fault->as_id);
+	struct tree_spot at;
+
+	if (!slot)
+		return map_slowly(vcpu, fault, slot, device);
+	if (fault->is_private && vcpu->env->has_mirror)
+		return map_mirror(vcpu, fault, slot, device, turn);
+	if (fault->goal_level == TPT_LEVEL_4K)
+		return map_small(vcpu, fault, slot, device, turn);
+	at = tree_walk(trees, id, fault->gfn, fault->goal_level);
+	if (at.level == (unsigned int)fault->goal_level && at.old.w == PTE_EMPTY_WORD)
+		return map_direct(vcpu, fault, slot, device, id, at);
+	return map_slowly(vcpu, fault, slot, device);
 }

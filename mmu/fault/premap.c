@@ -129,8 +129,7 @@ static bool is_answer(const struct fault_env *env, const struct batch *b,
 	uint64_t last = run->pfn.n + run->nr - 1;
 
 	return run->nr - 1 < left && run->level - 1u < TPT_LEVEL_MAX_LEAF &&
-	       !((run->pfn.n | last) >> (env->maxphyaddr - TPT_PAGE_SHIFT)) &&
-	       (run->writable || !b->write);
+	       !((run->pfn.n | last) & env->pfn_reserved) && (run->writable || !b->write);
 }
 
 /* The gap: b->nr comes down to the pages that have a frame. */
@@ -233,7 +232,7 @@ static void mark_dirty(struct fault_vcpu *vcpu, const struct batch *b, const str
 static int walk(struct fault_vcpu *vcpu, const struct batch *b, struct tree_iter *it)
 {
 	struct tpt_fault fault = {.prefetch = true,
-				  .write = b->write,
+				  .error_code = b->write ? TPT_PFERR_WRITE : 0,
 				  .gfn = b->gfn,
 				  .as_id = b->slot->as_id,
 				  .goal_level = TPT_LEVEL_2M};

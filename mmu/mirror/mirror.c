@@ -5,11 +5,9 @@
 /* Tries of a busy call with all vCPUs held: each try can lose only to another host thread. */
 #define BUSY_TRIES 16
 
-/* Counts, traces and judges one answer. */
-static int answer(struct mirror *m, struct actor *actor, enum tpt_external_call call,
-		  struct mirror_entry e, int result)
+int mirror_answered(struct mirror *m, struct actor *actor, enum tpt_external_call call,
+		    struct mirror_entry e, int result)
 {
-	count_add(actor, COUNT_CALL + call, 1);
 	if (result == -ERR_BUSY)
 		count_add(actor, COUNT_CALL_BUSY + call, 1);
 	vm_event(m->base, &(struct tpt_event){.kind = TPT_EVENT_EXTERNAL,
@@ -18,7 +16,6 @@ static int answer(struct mirror *m, struct actor *actor, enum tpt_external_call 
 					      .level = e.level,
 					      .call = call,
 					      .result = result});
-	PROBE4(external_call, call, e.gfn, e.level, result);
 	if (result > 0 || result < -ERR_MAX) {
 		vm_die(m->base,
 		       "external %s of gfn %#lx level %d answered %d: neither 0 nor an errno",
@@ -30,12 +27,8 @@ static int answer(struct mirror *m, struct actor *actor, enum tpt_external_call 
 
 int mirror_link(struct mirror *m, struct actor *actor, struct mirror_entry e, tpt_hpa table)
 {
-	return answer(m, actor, TPT_CALL_LINK, e, m->ops->link(m->ctx, e.gfn, e.level, table));
-}
-
-int mirror_map(struct mirror *m, struct actor *actor, struct mirror_entry e, tpt_pfn pfn)
-{
-	return answer(m, actor, TPT_CALL_MAP, e, m->ops->map(m->ctx, e.gfn, e.level, pfn));
+	return mirror_answer(m, actor, TPT_CALL_LINK, e,
+			     m->ops->link(m->ctx, e.gfn, e.level, table));
 }
 
 /* @what: a PFN or the HPA of a table, as the call wants it. */
@@ -44,22 +37,22 @@ static int ask(struct mirror *m, struct actor *actor, enum tpt_external_call cal
 {
 	switch (call) {
 	case TPT_CALL_BLOCK:
-		return answer(m, actor, call, e, m->ops->block(m->ctx, e.gfn, e.level));
+		return mirror_answer(m, actor, call, e, m->ops->block(m->ctx, e.gfn, e.level));
 	case TPT_CALL_UNBLOCK:
-		return answer(m, actor, call, e, m->ops->unblock(m->ctx, e.gfn, e.level));
+		return mirror_answer(m, actor, call, e, m->ops->unblock(m->ctx, e.gfn, e.level));
 	case TPT_CALL_TRACK:
-		return answer(m, actor, call, e, m->ops->track(m->ctx));
+		return mirror_answer(m, actor, call, e, m->ops->track(m->ctx));
 	case TPT_CALL_RELEASE:
-		return answer(m, actor, call, e, m->ops->release(m->ctx));
+		return mirror_answer(m, actor, call, e, m->ops->release(m->ctx));
 	case TPT_CALL_RECLAIM_LEAF:
-		return answer(m, actor, call, e,
-			      m->ops->reclaim_leaf(m->ctx, e.gfn, e.level, (tpt_pfn){what}));
+		return mirror_answer(m, actor, call, e,
+				     m->ops->reclaim_leaf(m->ctx, e.gfn, e.level, (tpt_pfn){what}));
 	case TPT_CALL_FREE_TABLE:
-		return answer(m, actor, call, e,
-			      m->ops->free_table(m->ctx, e.gfn, e.level, (tpt_hpa){what}));
+		return mirror_answer(m, actor, call, e,
+				     m->ops->free_table(m->ctx, e.gfn, e.level, (tpt_hpa){what}));
 	default:
-		return answer(m, actor, TPT_CALL_REMOVE, e,
-			      m->ops->remove(m->ctx, e.gfn, e.level, (tpt_pfn){what}));
+		return mirror_answer(m, actor, TPT_CALL_REMOVE, e,
+				     m->ops->remove(m->ctx, e.gfn, e.level, (tpt_pfn){what}));
 	}
 }
 

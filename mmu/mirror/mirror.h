@@ -36,13 +36,32 @@ struct mirror_entry {
 	enum tpt_level level;
 };
 
+/* Judges and tells an answer that is not 0, or that somebody wants to hear of. */
+int mirror_answered(struct mirror *m, struct actor *actor, enum tpt_external_call call,
+		    struct mirror_entry e, int result);
+
+/* Counts an answer and says what it means. */
+static inline int mirror_answer(struct mirror *m, struct actor *actor, enum tpt_external_call call,
+				struct mirror_entry e, int result)
+{
+	count_add(actor, COUNT_CALL + call, 1);
+	PROBE4(external_call, call, e.gfn, e.level, result);
+	if (__builtin_expect(result || m->base->event, 0))
+		return mirror_answered(m, actor, call, e, result);
+	return 0;
+}
+
 /*
  * What the owner must be asked when a mirror entry goes from one kind to another. All return 0;
  * -ERR_BUSY: nothing changed, try again; another error: nothing changed and it is no use. A lie
  * (any other number) kills the VM and is -ERR_IO.
  */
 int mirror_link(struct mirror *m, struct actor *actor, struct mirror_entry e, tpt_hpa table);
-int mirror_map(struct mirror *m, struct actor *actor, struct mirror_entry e, tpt_pfn pfn);
+static inline int mirror_map(struct mirror *m, struct actor *actor, struct mirror_entry e,
+			     tpt_pfn pfn)
+{
+	return mirror_answer(m, actor, TPT_CALL_MAP, e, m->ops->map(m->ctx, e.gfn, e.level, pfn));
+}
 
 /*
  * Exclusive section. A busy answer is tried again while all vCPUs are held out of the guest;

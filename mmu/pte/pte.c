@@ -102,27 +102,6 @@ void pte_format_init(struct pte_format *f, enum tpt_format format, const struct 
 		init_npt(f, o);
 }
 
-tpt_spte pte_make_leaf(const struct pte_format *f, const struct pte_leaf *leaf)
-{
-	uint64_t w = f->leaf | leaf->memtype | leaf->pfn.n << TPT_PAGE_SHIFT;
-
-	if (leaf->nx)
-		w = pte_with_exec(f, (tpt_spte){w}, false).w;
-	if (leaf->accessed)
-		w |= f->accessed;
-	if (leaf->level > TPT_LEVEL_4K)
-		w |= PTE_PS;
-	if (leaf->host_writable)
-		w |= f->host_writable;
-	/* D is set at once: the backing was told, and no processor need come back to set it. */
-	if (leaf->host_writable && leaf->write)
-		w |= f->writable;
-	if (leaf->accessed || !f->kept)
-		return (tpt_spte){w};
-	/* Nobody has used it: without A the first access must tell. */
-	return pte_age(f, (tpt_spte){w});
-}
-
 tpt_spte pte_make_mmio(const struct pte_format *f, tpt_gfn gfn, uint32_t generation,
 		       unsigned int access)
 {

@@ -81,6 +81,12 @@ static inline bool pte_is_leaf_word(tpt_spte e, unsigned int level)
 	return level == TPT_LEVEL_4K || (e.w & PTE_PS);
 }
 
+/* Is it a TABLE, of an entry above the lowest level? */
+static inline bool pte_is_table_word(tpt_spte e)
+{
+	return (e.w & (PTE_MMU_PRESENT | PTE_PS)) == PTE_MMU_PRESENT;
+}
+
 static inline enum pte_kind pte_kind(const struct pte_format *f, tpt_spte e, unsigned int level)
 {
 	if (e.w & PTE_MMU_PRESENT)
@@ -140,8 +146,6 @@ struct pte_leaf {
 	uint64_t memtype; /* one of pte_format.memtype_* */
 };
 
-tpt_spte pte_make_leaf(const struct pte_format *f, const struct pte_leaf *leaf);
-
 /* A leaf as BLOCKED (keeps PFN and level) and back. */
 static inline tpt_spte pte_block(tpt_spte leaf)
 {
@@ -188,6 +192,27 @@ static inline tpt_spte pte_with_exec(const struct pte_format *f, tpt_spte leaf, 
 	uint64_t x = pte_is_tracked(f, leaf) ? f->exec << PTE_KEPT_SHIFT : f->exec;
 
 	return (tpt_spte){exec ? (leaf.w | x) & ~f->nx : (leaf.w & ~x) | f->nx};
+}
+
+static inline tpt_spte pte_make_leaf(const struct pte_format *f, const struct pte_leaf *leaf)
+{
+	uint64_t w = f->leaf | leaf->memtype | leaf->pfn.n << TPT_PAGE_SHIFT;
+
+	if (leaf->nx)
+		w = pte_with_exec(f, (tpt_spte){w}, false).w;
+	if (leaf->accessed)
+		w |= f->accessed;
+	if (leaf->level > TPT_LEVEL_4K)
+		w |= PTE_PS;
+	if (leaf->host_writable)
+		w |= f->host_writable;
+	/* D is set at once: the backing was told, and no processor need come back to set it. */
+	if (leaf->host_writable && leaf->write)
+		w |= f->writable;
+	if (leaf->accessed || !f->kept)
+		return (tpt_spte){w};
+	/* Nobody has used it: without A the first access must tell. */
+	return pte_age(f, (tpt_spte){w});
 }
 
 /* Does the leaf let this access (TPT_ACC_*) through? */

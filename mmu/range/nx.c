@@ -19,7 +19,7 @@ static void cover(struct tpt_gfn_range *flush, tpt_gfn start, tpt_gfn end)
 /* The entry that points to the table, if one still does. */
 static bool find_parent(struct fault_env *env, const struct table *table, struct tree_iter *it)
 {
-	enum tree_id id = tree_direct(table->role & ROLE_SMM);
+	enum tree_id id = tree_direct(!!(table->role & ROLE_SMM));
 	unsigned int level = ROLE_LEVEL(table->role) + 1;
 
 	if (!iter_start(it, env->trees, id, table->gfn, table->gfn + 1, level))

@@ -23,7 +23,7 @@ void roots_invalidate(struct trees *trees, struct actor *actor, unsigned int mas
 	}
 	if (!nr)
 		return;
-	atomic_fetch_add_explicit(&trees->generation, 1, memory_order_release);
+	atomic_fetch_add_explicit(&trees->base->roots, 1, memory_order_release);
 	vm_flush(actor, &(struct tpt_flush){.reason = TPT_FLUSH_ROOT, .all = true});
 	while (nr)
 		table_reclaim_later(gone[--nr]);

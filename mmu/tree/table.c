@@ -5,6 +5,11 @@
 void trees_init(struct trees *trees, struct vm_base *base)
 {
 	trees->base = base;
+	if (base->platform->page_linear && base->platform->record_linear) {
+		trees->page_linear = base->platform->page_linear;
+		trees->record_linear = base->platform->record_linear;
+	}
+	trees->told = base->event;
 	trees->mirror.base = base;
 }
 
@@ -49,9 +54,12 @@ static void cache_drop(struct trees *trees, struct actor *actor, struct page_cac
 	}
 }
 
-int tables_topup(struct trees *trees, struct actor *actor, bool mirror)
+int tables_refill(struct trees *trees, struct actor *actor, bool mirror)
 {
-	int err = cache_fill(trees, actor, &actor->tables, trees->levels);
+	int err;
+
+	actor->tables.want = actor->external.want = trees->levels;
+	err = cache_fill(trees, actor, &actor->tables, trees->levels);
 
 	if (!err && mirror)
 		err = cache_fill(trees, actor, &actor->external, trees->levels);

@@ -15,7 +15,7 @@
  *	dead table has gone on from it meanwhile it stands, counted, and goes with the table: the
  *	detach's flush is still to come, or no processor reaches the table any more.
  */
-#include "mmu/tree/tree.h"
+#include "mmu/tree/walk.h"
 
 /* Legal changes: rows are old kinds, bits of a row are new kinds. */
 #define TO(kind) (1u << PTE_##kind)
@@ -45,24 +45,25 @@ static const uint8_t legal_mirror_released[PTE_KIND_NR] = {
 };
 
 /* The one rule that a leaf's permissions are held to: the processor's own safety is at stake. */
-static bool may_run_code(const struct tree_iter *it, tpt_spte leaf)
+static inline bool may_run_code(const struct tree_iter *it, tpt_spte leaf)
 {
 	return it->level == TPT_LEVEL_4K || it->id == TREE_MIRROR || !it->trees->nx_huge_pages ||
 	       !pte_is_exec(&it->trees->format, leaf);
 }
 
-static bool fits_level(const struct tree_iter *it, tpt_spte new_, enum pte_kind kind)
+static inline bool fits_level(const struct tree_iter *it, tpt_spte new_, enum pte_kind kind)
 {
 	if (kind == PTE_MMIO)
 		return it->level == TPT_LEVEL_4K;
 	if (kind == PTE_LEAF)
-		return it->level <= TPT_LEVEL_MAX_LEAF && may_run_code(it, new_) &&
-		       !(pte_pfn(new_).n & (tpt_level_pages(it->level) - 1));
+		return it->level == TPT_LEVEL_4K ||
+		       (it->level <= TPT_LEVEL_MAX_LEAF && may_run_code(it, new_) &&
+			!(pte_pfn(new_).n & (tpt_level_pages(it->level) - 1)));
 	return true;
 }
 
-static bool is_legal(const struct tree_iter *it, enum pte_kind old, tpt_spte new_,
-		     enum pte_kind kind, enum tree_mode mode)
+static inline bool is_legal(const struct tree_iter *it, enum pte_kind old, tpt_spte new_,
+			    enum pte_kind kind, enum tree_mode mode)
 {
 	const uint8_t *legal = legal_direct;
 
@@ -81,7 +82,7 @@ static bool is_legal(const struct tree_iter *it, enum pte_kind old, tpt_spte new
 	return true;
 }
 
-static int refuse(const struct tree_iter *it, tpt_spte new_)
+static __attribute__((noinline)) int refuse(const struct tree_iter *it, tpt_spte new_)
 {
 	vm_die(it->trees->base, "illegal change of a %s entry: gfn %#lx level %u, %#lx to %#lx",
 	       it->id == TREE_MIRROR ? "mirror" : "direct", it->gfn, it->level, it->old.w, new_.w);
@@ -89,8 +90,8 @@ static int refuse(const struct tree_iter *it, tpt_spte new_)
 }
 
 /* Does a processor that cached the old entry have more than the new one gives? */
-static bool loses(const struct pte_format *f, tpt_spte old, enum pte_kind from, tpt_spte new_,
-		  enum pte_kind to)
+static inline bool loses(const struct pte_format *f, tpt_spte old, enum pte_kind from,
+			 tpt_spte new_, enum pte_kind to)
 {
 	if (from != PTE_LEAF)
 		return false;
@@ -100,8 +101,8 @@ static bool loses(const struct pte_format *f, tpt_spte old, enum pte_kind from, 
 	       (old.w & ~new_.w & f->mmu_writable);
 }
 
-static void account(struct actor *actor, enum tpt_tree_kind tree, unsigned int level,
-		    enum pte_kind kind, int n)
+static inline void account(struct actor *actor, enum tpt_tree_kind tree, unsigned int level,
+			   enum pte_kind kind, int n)
 {
 	if (kind == PTE_LEAF || kind == PTE_BLOCKED)
 		count_add(actor, count_tree(tree, level), n);
@@ -111,9 +112,25 @@ static void account(struct actor *actor, enum tpt_tree_kind tree, unsigned int l
 		count_add(actor, count_tree(tree, COUNT_TREE_MMIO), n);
 }
 
+static __attribute__((noinline)) void tell(const struct actor *actor, const struct tree_iter *it,
+					   tpt_spte new_)
+{
+	if (pte_same(it->old, new_))
+		return;
+	vm_event(it->trees->base,
+		 &(struct tpt_event){.kind = it->id == TREE_MIRROR ? TPT_EVENT_MIRROR_CHANGED
+								   : TPT_EVENT_SPTE_CHANGED,
+				     .vcpu = actor->vcpu,
+				     .as_id = tree_as_id(it->id),
+				     .level = it->level,
+				     .gfn = it->gfn,
+				     .old_spte = it->old,
+				     .new_spte = new_});
+}
+
 /* The change is visible: count it, tell it, and make the iterator stand on it. */
-static void changed(struct actor *actor, struct tree_iter *it, enum pte_kind from, tpt_spte new_,
-		    enum pte_kind to)
+static inline void changed(struct actor *actor, struct tree_iter *it, enum pte_kind from,
+			   tpt_spte new_, enum pte_kind to)
 {
 	enum tpt_tree_kind tree = tree_kind(it->id);
 
@@ -122,32 +139,23 @@ static void changed(struct actor *actor, struct tree_iter *it, enum pte_kind fro
 	if (tree == TPT_TREE_DIRECT && loses(&it->trees->format, it->old, from, new_, to))
 		it->must_flush = true;
 	PROBE5(transition, it->id, it->gfn, it->level, it->old.w, new_.w);
-	if (!pte_same(it->old, new_))
-		vm_event(it->trees->base,
-			 &(struct tpt_event){.kind = tree == TPT_TREE_MIRROR
-							     ? TPT_EVENT_MIRROR_CHANGED
-							     : TPT_EVENT_SPTE_CHANGED,
-					     .vcpu = actor->vcpu,
-					     .as_id = tree_as_id(it->id),
-					     .level = it->level,
-					     .gfn = it->gfn,
-					     .old_spte = it->old,
-					     .new_spte = new_});
+	if (it->trees->base->event)
+		tell(actor, it, new_);
 	it->old = new_;
 }
 
-static bool exchange(struct tree_iter *it, tpt_spte new_)
+static inline bool exchange(struct tree_iter *it, tpt_spte new_)
 {
 	return atomic_compare_exchange_strong_explicit(it->entry, &it->old.w, new_.w,
 						       memory_order_seq_cst, memory_order_acquire);
 }
 
-static void store(struct tree_iter *it, tpt_spte e)
+static inline void store(struct tree_iter *it, tpt_spte e)
 {
 	atomic_store_explicit(it->entry, e.w, memory_order_release);
 }
 
-static bool table_is_dead(const struct tree_iter *it)
+static inline bool table_is_dead(const struct tree_iter *it)
 {
 	struct table *table = table_header(it->trees, it->path[it->level]);
 
@@ -194,27 +202,32 @@ void tree_settle(struct actor *actor, struct tree_detached *detached)
 	detached->table = NULL;
 }
 
-/*
- * Undoes a change that turned out to be in a dead table. False: another fault has gone on from it,
- * so it stands. A table that was linked may have been seen: nobody may add to it from now on.
- */
-static bool take_back(struct tree_iter *it, tpt_spte old, tpt_spte new_, enum pte_kind to)
+/* False: another fault has gone on from it, so it stands. */
+bool tree_take_back(const struct trees *trees, entry_t *entry, tpt_spte old, tpt_spte new_)
 {
-	const struct pte_format *f = &it->trees->format;
-	bool undone = true;
+	const struct pte_format *f = &trees->format;
+	uint64_t now = new_.w;
 
-	if (to == PTE_TABLE)
-		table_mark_dead(child_of(it, new_));
-	it->old = new_;
 	/* A processor may set A and D in between. */
-	while (undone && !exchange(it, old))
-		undone = !((it->old.w ^ new_.w) & ~(f->accessed | f->dirty));
-	it->old = old;
-	return undone;
+	while (!((now ^ new_.w) & ~(f->accessed | f->dirty)))
+		if (atomic_compare_exchange_strong_explicit(
+			    entry, &now, old.w, memory_order_seq_cst, memory_order_acquire))
+			return true;
+	return false;
 }
 
-static int change_direct(struct actor *actor, struct tree_iter *it, enum pte_kind from,
-			 tpt_spte new_, enum pte_kind to, enum tree_mode mode)
+/* Undoes a change that turned out to be in a dead table. A table that was linked may have been
+ * seen: nobody may add to it from now on. */
+static __attribute__((noinline)) bool take_back(struct tree_iter *it, tpt_spte old, tpt_spte new_,
+						enum pte_kind to)
+{
+	if (to == PTE_TABLE)
+		table_mark_dead(child_of(it, new_));
+	return tree_take_back(it->trees, it->entry, old, new_);
+}
+
+static inline int change_direct(struct actor *actor, struct tree_iter *it, enum pte_kind from,
+				tpt_spte new_, enum pte_kind to, enum tree_mode mode)
 {
 	tpt_spte old = it->old;
 
@@ -253,8 +266,8 @@ static int call_external(struct actor *actor, struct tree_iter *it, enum pte_kin
 			   : mirror_remove(m, actor, e, pte_pfn(old));
 }
 
-static int change_mirror(struct actor *actor, struct tree_iter *it, enum pte_kind from,
-			 tpt_spte new_, enum pte_kind to, enum tree_mode mode)
+static inline int change_mirror(struct actor *actor, struct tree_iter *it, enum pte_kind from,
+				tpt_spte new_, enum pte_kind to, enum tree_mode mode)
 {
 	tpt_spte old = it->old;
 	int err;
@@ -273,16 +286,16 @@ static int change_mirror(struct actor *actor, struct tree_iter *it, enum pte_kin
 	return 0;
 }
 
-int tree_transition(struct actor *actor, struct tree_iter *it, tpt_spte new_, enum tree_mode mode)
+/* All of it. Where it is told what becomes of what, only that is left of it. */
+static inline __attribute__((always_inline)) int transition(struct actor *actor,
+							    struct tree_iter *it,
+							    enum pte_kind from, tpt_spte new_,
+							    enum pte_kind to, enum tree_mode mode)
 {
-	enum pte_kind from = iter_kind(it), to = pte_kind(&it->trees->format, new_, it->level);
 	int err;
 
-	if (from == PTE_FROZEN)
-		return -ERR_BUSY;
 	if (!is_legal(it, from, new_, to, mode))
 		return refuse(it, new_);
-
 	/* Before anybody can reach it. */
 	if (to == PTE_TABLE)
 		child_of(it, new_)->parent = it->entry;
@@ -293,6 +306,15 @@ int tree_transition(struct actor *actor, struct tree_iter *it, tpt_spte new_, en
 	if (err == -ERR_BUSY)
 		count_add(actor, COUNT_CAS_LOST, 1);
 	return err;
+}
+
+int tree_transition(struct actor *actor, struct tree_iter *it, tpt_spte new_, enum tree_mode mode)
+{
+	enum pte_kind from = iter_kind(it), to = pte_kind(&it->trees->format, new_, it->level);
+
+	if (from == PTE_FROZEN)
+		return -ERR_BUSY;
+	return transition(actor, it, from, new_, to, mode);
 }
 
 int tree_link(struct actor *actor, struct tree_iter *it, struct table *table, enum nx_mark mark)

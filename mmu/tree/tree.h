@@ -48,9 +48,10 @@ static inline enum tpt_tree_kind tree_kind(enum tree_id id)
 }
 
 /* Direct tree of an address space, and back. */
+_Static_assert(TREE_DIRECT == 0 && TREE_DIRECT_SMM == 1, "an address space is its tree");
 static inline enum tree_id tree_direct(uint32_t as_id)
 {
-	return as_id ? TREE_DIRECT_SMM : TREE_DIRECT;
+	return (enum tree_id)as_id;
 }
 
 static inline uint32_t tree_as_id(enum tree_id id)
@@ -92,12 +93,13 @@ struct nx_list {
 
 struct trees {
 	struct vm_base *base;
+	uintptr_t page_linear, record_linear; /* the platform's; both or neither */
+	bool told;			      /* somebody listens to events */
 	struct mirror mirror;
 	struct pte_format format;
 	uint32_t levels;
 	uint32_t gfn_bits;   /* GFNs are below 1 << gfn_bits, shared bit left out */
 	uint64_t shared_gfn; /* index bit of direct trees in a VM with a shared bit, else 0 */
-	_Atomic uint32_t generation; /* of the roots: vCPUs load again when it differs */
 	struct table *root[TREE_NR]; /* written in the exclusive section */
 	bool nx_huge_pages;	     /* no huge direct leaf is executable; exclusive section */
 	struct nx_list nx;
@@ -112,18 +114,19 @@ int64_t trees_count(const struct trees *trees, unsigned int counter);
 
 static inline entry_t *table_entries(const struct trees *trees, tpt_hpa hpa)
 {
-	const struct tpt_platform *p = trees->base->platform;
+	const struct vm_base *base = trees->base;
 
-	return p->page_linear ? (entry_t *)(p->page_linear + hpa.a)
-			      : (entry_t *)p->page_ptr(trees->base->platform_ctx, hpa);
+	return trees->page_linear ? (entry_t *)(trees->page_linear + hpa.a)
+				  : (entry_t *)base->platform->page_ptr(base->platform_ctx, hpa);
 }
 
 static inline struct table *table_header(const struct trees *trees, tpt_hpa hpa)
 {
-	const struct tpt_platform *p = trees->base->platform;
+	const struct vm_base *base = trees->base;
 
-	return p->record_linear ? (struct table *)(p->record_linear + hpa.a / CACHE_LINE)
-				: (struct table *)p->page_record(trees->base->platform_ctx, hpa);
+	return trees->record_linear
+		       ? (struct table *)(trees->record_linear + hpa.a / CACHE_LINE)
+		       : (struct table *)base->platform->page_record(base->platform_ctx, hpa);
 }
 
 static inline tpt_spte entry_read(const entry_t *e)
@@ -133,7 +136,14 @@ static inline tpt_spte entry_read(const entry_t *e)
 
 /* Fills an actor's caches so that one fault can link tables down from a root. No section held.
  * -ERR_NOMEM: what was got stays for later. */
-int tables_topup(struct trees *trees, struct actor *actor, bool mirror);
+int tables_refill(struct trees *trees, struct actor *actor, bool mirror);
+static inline int tables_topup(struct trees *trees, struct actor *actor, bool mirror)
+{
+	if (actor->tables.nr < actor->tables.want ||
+	    (mirror && actor->external.nr < actor->external.want))
+		return tables_refill(trees, actor, mirror);
+	return 0;
+}
 /* Gives an actor's cached pages back to the platform. */
 void tables_drop(struct trees *trees, struct actor *actor);
 
@@ -256,7 +266,6 @@ enum tree_mode {
  * owner of the external table refused
  */
 int tree_transition(struct actor *actor, struct tree_iter *it, tpt_spte new_, enum tree_mode mode);
-
 /* Flushes what was translated through a detached table and hands it to the reclaimer. No shared
  * section: the flush is the embedder's. Does nothing if there is none. */
 void tree_settle(struct actor *actor, struct tree_detached *detached);

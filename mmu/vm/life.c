@@ -124,6 +124,11 @@ static void init_trees(struct tpt_vm *vm, const struct tpt_vm_config *c)
 	t->mirror.ctx = c->external_ctx;
 }
 
+static bool vm_has_private(const struct tpt_vm_config *c)
+{
+	return c->external || (c->flags & TPT_VM_SW_PROTECTED);
+}
+
 static void init_env(struct tpt_vm *vm, const struct tpt_vm_config *c)
 {
 	vm->env = (struct fault_env){
@@ -132,11 +137,13 @@ static void init_env(struct tpt_vm *vm, const struct tpt_vm_config *c)
 		.slots = &vm->slots,
 		.backing = c->backing,
 		.backing_ctx = c->backing_ctx,
-		.gpa_bits = c->guest_maxphyaddr,
-		.maxphyaddr = c->maxphyaddr,
+		.gpa_reserved = ~0ull << c->guest_maxphyaddr,
+		.code_refused = ~FAULT_CODE_KNOWN | (vm_has_private(c) ? 0 : TPT_PFERR_PRIVATE),
+		.told = c->event,
+		.pfn_reserved = ~0ull << (c->maxphyaddr - TPT_PAGE_SHIFT),
 		.shared_gfn = vm->trees.shared_gfn,
 		.has_mirror = c->external,
-		.private_memory = c->external || (c->flags & TPT_VM_SW_PROTECTED),
+		.private_memory = vm_has_private(c),
 		.ignore_guest_pat = c->flags & TPT_VM_IGNORE_GUEST_PAT,
 		.max_leaf_level = (enum tpt_level)c->max_leaf_level,
 		.max_private_level = (enum tpt_level)c->max_private_level,
@@ -182,6 +189,7 @@ int tpt_vm_create(const struct tpt_vm_config *config, struct tpt_vm **out)
 	vm->ring_reserved = ring_reserve(config->flags);
 	init_trees(vm, config);
 	init_env(vm, config);
+	fault_words_init(&vm->env);
 	vm->trees.nx_huge_pages = nx_is_on(vm);
 	err = slots_init(&vm->slots, &vm->base, config->address_spaces,
 			 vm->trees.gfn_bits + TPT_PAGE_SHIFT, vm->env.private_memory);
@@ -229,6 +237,8 @@ int tpt_vm_teardown(struct tpt_vm *vm)
 	update_enter(vm);
 	if (!vm->env.ended) {
 		vm->env.ended = true;
+		/* No fault asks for that: its vCPU's roots are not good any more. */
+		atomic_fetch_add_explicit(&vm->base.roots, 1, memory_order_release);
 		if (vm->trees.mirror.ops) {
 			err = mirror_release(&vm->trees.mirror, self);
 			if (err)

@@ -132,7 +132,9 @@ int tpt_vcpu_async_ready(struct tpt_vcpu *vcpu, uint64_t token)
 	if (!ret)
 		ret = fault_handle(f, &fault);
 	/* What it fixed the guest will never fault for. */
-	if (ret == TPT_RET_PF_FIXED)
-		count_add(&f->actor, COUNT_PF_FIXED, 1);
+	if (ret == TPT_RET_PF_FIXED) {
+		count_add(&f->actor, COUNT_PF + TPT_RET_PF_FIXED, 1);
+		count_add(&f->actor, COUNT_PF_PREFETCH, 1);
+	}
 	return ret;
 }

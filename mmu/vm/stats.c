@@ -10,14 +10,18 @@ static uint64_t read_count(const struct actor *actor, unsigned int counter)
 
 static void add_vcpu_stats(struct tpt_vcpu_stats *s, const struct actor *a)
 {
-	s->pf_taken += read_count(a, COUNT_PF_TAKEN);
-	s->pf_fixed += read_count(a, COUNT_PF_FIXED);
-	s->pf_emulate += read_count(a, COUNT_PF_EMULATE);
-	s->pf_spurious += read_count(a, COUNT_PF_SPURIOUS);
-	s->pf_retry += read_count(a, COUNT_PF_RETRY);
+	/* A fault is counted once, by how it ended. */
+	for (unsigned int i = COUNT_PF; i <= COUNT_PF_END; i++)
+		s->pf_taken += read_count(a, i);
+	s->pf_taken -= read_count(a, COUNT_PF_PREFETCH);
+	s->pf_fixed += read_count(a, COUNT_PF + TPT_RET_PF_FIXED);
+	s->pf_emulate += read_count(a, COUNT_PF + TPT_RET_PF_EMULATE) +
+			 read_count(a, COUNT_PF + TPT_RET_PF_WRITE_PROTECTED);
+	s->pf_spurious += read_count(a, COUNT_PF + TPT_RET_PF_SPURIOUS);
+	s->pf_retry += read_count(a, COUNT_PF + TPT_RET_PF_RETRY);
+	s->pf_error += read_count(a, COUNT_PF);
 	s->pf_fast += read_count(a, COUNT_PF_FAST);
 	s->pf_mmio_spte_created += read_count(a, COUNT_PF_MMIO_SPTE_CREATED);
-	s->pf_error += read_count(a, COUNT_PF_ERROR);
 	s->cas_lost += read_count(a, COUNT_CAS_LOST);
 	for (unsigned int i = 0; i < TPT_CALL_NR; i++) {
 		s->external_calls[i] += read_count(a, COUNT_CALL + i);

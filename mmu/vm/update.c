@@ -377,6 +377,7 @@ int tpt_vm_set_noncoherent_dma(struct tpt_vm *vm, bool attached)
 	/* Memory types depend on it only where the guest's PAT is ignored without such a device. */
 	if (vm->env.noncoherent_dma != attached) {
 		vm->env.noncoherent_dma = attached;
+		fault_words_init(&vm->env);
 		if (vm->env.ignore_guest_pat)
 			err = zap_all_chunks(vm, &zap);
 	}

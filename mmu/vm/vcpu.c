@@ -67,8 +67,7 @@ static void take_roots(struct tpt_vcpu *vcpu)
 {
 	struct tpt_vm *vm = vcpu->vm;
 
-	vcpu->fault.root_generation = atomic_load(&vm->trees.generation);
-	vcpu->fault.loaded = true;
+	vcpu->fault.root_generation = atomic_load(&vm->base.roots);
 	vcpu->direct_root = vm->trees.root[tree_direct(fault_as_id(&vcpu->fault))]->hpa;
 	vcpu->mirror_root = vm->env.has_mirror ? vm->trees.root[TREE_MIRROR]->hpa : (tpt_hpa){0};
 }
@@ -112,7 +111,7 @@ static int make_roots(struct tpt_vcpu *vcpu)
 int tpt_vcpu_load_roots(struct tpt_vcpu *vcpu, struct tpt_roots *roots)
 {
 	struct tpt_vm *vm = vcpu->vm;
-	uint32_t generation = atomic_load_explicit(&vm->trees.generation, memory_order_acquire);
+	uint32_t generation = atomic_load_explicit(&vm->base.roots, memory_order_acquire);
 	int err;
 
 	if (vm_is_dead(&vm->base))
@@ -121,7 +120,7 @@ int tpt_vcpu_load_roots(struct tpt_vcpu *vcpu, struct tpt_roots *roots)
 		vcpu->fault.exit = (struct tpt_exit){.reason = TPT_EXIT_DIRTY_RING_FULL};
 		return -ERR_NOSPC;
 	}
-	if (!vcpu->fault.loaded || vcpu->fault.root_generation != generation) {
+	if (vcpu->fault.root_generation != generation) {
 		/* A root for each tree, and then one fault's worth: the first fault follows at
 		 * once. */
 		err = tables_topup(&vm->trees, &vcpu->fault.actor, vm->env.has_mirror);
@@ -143,48 +142,20 @@ int tpt_vcpu_set_smm(struct tpt_vcpu *vcpu, bool smm)
 		return -ERR_INVAL;
 	if (vcpu->fault.smm != smm) {
 		vcpu->fault.smm = smm;
-		vcpu->fault.loaded = false;
+		vcpu->fault.direct_hint = (struct tree_hint){0};
+		vcpu->fault.root_generation = 0;
 	}
 	return 0;
 }
 
 void tpt_vcpu_reset_context(struct tpt_vcpu *vcpu)
 {
-	vcpu->fault.loaded = false;
-}
-
-/* Counts how a fault ended. */
-static int count_outcome(struct fault_vcpu *vcpu, const struct tpt_fault *fault, int ret)
-{
-	static const uint8_t counter[] = {
-		[TPT_RET_PF_RETRY] = COUNT_PF_RETRY,
-		[TPT_RET_PF_EMULATE] = COUNT_PF_EMULATE,
-		[TPT_RET_PF_FIXED] = COUNT_PF_FIXED,
-		[TPT_RET_PF_SPURIOUS] = COUNT_PF_SPURIOUS,
-		[TPT_RET_PF_WRITE_PROTECTED] = COUNT_PF_EMULATE,
-	};
-
-	if (!fault->prefetch)
-		count_add(&vcpu->actor, COUNT_PF_TAKEN, 1);
-	count_add(&vcpu->actor, ret < 0 ? COUNT_PF_ERROR : counter[ret], 1);
-	return ret;
+	vcpu->fault.root_generation = 0;
 }
 
 int tpt_vcpu_fault(struct tpt_vcpu *vcpu, struct tpt_fault *fault)
 {
-	struct fault_vcpu *f = &vcpu->fault;
-	int ret;
-
-	vm_event(&vcpu->vm->base, &(struct tpt_event){.kind = TPT_EVENT_PAGE_FAULT,
-						      .vcpu = f->actor.vcpu,
-						      .as_id = fault_as_id(f),
-						      .gpa = fault->gpa,
-						      .gfn = fault->gpa.a >> TPT_PAGE_SHIFT,
-						      .error_code = fault->error_code});
-	PROBE3(fault_entry, f->actor.vcpu, fault->gpa.a, fault->error_code);
-	ret = fault_handle(f, fault);
-	PROBE3(fault_exit, f->actor.vcpu, fault->gpa.a, ret);
-	return count_outcome(f, fault, ret);
+	return fault_take(&vcpu->fault, fault);
 }
 
 const struct tpt_exit *tpt_vcpu_exit(const struct tpt_vcpu *vcpu)
