@@ -122,10 +122,17 @@ static enum tpt_level mapping_level(void *ctx, tpt_hva hva, tpt_pfn pfn)
 	return b->level;
 }
 
+/* What was zapped is reported, as a host that marks its pages wants it. */
+static void zapped(void *ctx, const struct tpt_zapped *z)
+{
+	(void)ctx, (void)z;
+}
+
 static const struct tpt_backing_ops backing = {.size = sizeof(backing),
 					       .lookup = lookup,
 					       .mapping_level = mapping_level,
-					       .lookup_range = lookup_range};
+					       .lookup_range = lookup_range,
+					       .zapped = zapped};
 
 static int get_page(void *ctx, uint64_t index, tpt_pfn *pfn, enum tpt_level *level)
 {

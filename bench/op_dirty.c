@@ -118,11 +118,12 @@ static void clear_log(struct bench *b)
 static void sweep_masked(struct bench *b, enum tree_rule rule)
 {
 	struct actor *worker = worker_get(b->vm);
+	const uint64_t mask = ~0ull;
 	uint64_t hits = 0;
 
 	worker_enter(worker);
 	for (tpt_gfn gfn = 0; gfn < b->pages; gfn += 64)
-		hits += range_sweep_masked(&b->vm->env, worker, TREE_DIRECT, rule, gfn, ~0ull);
+		hits += range_sweep_masked(&b->vm->env, worker, TREE_DIRECT, rule, gfn, &mask, 1);
 	worker_leave(worker);
 	worker_put(b->vm, worker);
 	b->wrong = b->pages - hits;

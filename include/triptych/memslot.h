@@ -6,6 +6,7 @@
 #ifndef TRIPTYCH_MEMSLOT_H
 #define TRIPTYCH_MEMSLOT_H
 
+#include <triptych/platform.h>
 #include <triptych/types.h>
 
 #ifdef __cplusplus
@@ -80,6 +81,28 @@ struct tpt_backing_run {
 	enum tpt_level level; /* host mapping around the first page, as there */
 };
 
+/*
+ * Leaves of one table that were zapped, and how the guest had used the memory behind them: what a
+ * host marks its pages by. Bit n of each word array is the leaf at guest frame @gfn + n times the
+ * frames of one; which host page is behind it the memslots say.
+ *
+ * Young: used since it was last aged (aging.h), dirty: written, by the processor's own flags as
+ * they were when the entry went. A leaf that is installed writable is dirty from the start, and
+ * mark_dirty() told so: what a dirty log with TPT_VM_PML clears is D, so a page that only its log
+ * holds is not dirty here. Without such flags (TPT_VM_NO_AD) young is a leaf that lets any access
+ * through, and dirty one that lets the guest write: what aging or a dirty log took from it counts
+ * no more. No page is lost by that: whatever was ever writable was told to mark_dirty().
+ */
+struct tpt_zapped {
+	uint32_t as_id;		      /* address space: 0, or 1 for SMM */
+	enum tpt_level level;	      /* of the leaves: 4K, 2M or 1G */
+	enum tpt_flush_reason reason; /* why; the flush itself may be still to come */
+	tpt_gfn gfn; /* first frame of bit 0's leaf, which may lie before what was asked for */
+	uint32_t nr; /* bits, 1 to 512; those behind in the last word are 0 */
+	const uint64_t *gone;	       /* the leaves that went, one or more */
+	const uint64_t *dirty, *young; /* of those */
+};
+
 /* The ordinary backing: one a VM. Called by vCPU threads; lookup() outside of any section. */
 struct tpt_backing_ops {
 	size_t size; /* sizeof(struct tpt_backing_ops) */
@@ -120,6 +143,18 @@ struct tpt_backing_ops {
 	 * NULL: mark_dirty() is called for each. Not without mark_dirty().
 	 */
 	void (*mark_dirty_range)(void *ctx, tpt_pfn pfn, uint32_t nr);
+	/*
+	 * Leaves of direct trees were zapped: by an invalidation, with a memslot, by a conversion
+	 * to private, or because APICv or memory types changed. Called for each table that had any,
+	 * and once more for one in whose midst a chunk of work ended, with *z good until it
+	 * returns; a memslot's private memory in such a tree is told of too. May be NULL. Inside
+	 * the exclusive section: must not sleep, nor call back.
+	 *
+	 * Never called for what goes with whole tables: with roots (tpt_vm_zap_all_fast(), a
+	 * deletion with TPT_VM_SLOT_ZAP_ALL), with a table that became one leaf or was recovered.
+	 * There mark_dirty() has told of each page that could be written; young is lost, a hint.
+	 */
+	void (*zapped)(void *ctx, const struct tpt_zapped *z);
 };
 
 /*

@@ -49,11 +49,12 @@ void vm_flush(struct actor *actor, const struct tpt_flush *flush)
 	struct vm_base *base = actor->base;
 
 	count_add(actor, COUNT_FLUSH + flush->reason, 1);
-	vm_event(base, &(struct tpt_event){.kind = TPT_EVENT_FLUSH,
-					   .vcpu = actor->vcpu,
-					   .as_id = flush->as_id,
-					   .gfn = flush->range.start,
-					   .call = flush->reason});
+	if (base->event)
+		vm_event(base, &(struct tpt_event){.kind = TPT_EVENT_FLUSH,
+						   .vcpu = actor->vcpu,
+						   .as_id = flush->as_id,
+						   .gfn = flush->range.start,
+						   .call = flush->reason});
 	PROBE4(flush, flush->reason, flush->as_id, flush->range.start, flush->range.end);
 	base->platform->flush(base->platform_ctx, base->vm, flush);
 }

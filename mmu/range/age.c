@@ -12,16 +12,32 @@ struct note {
 	struct tpt_gfn_range part;
 };
 
-static void note_leaf(const struct note *n, tpt_gfn start, tpt_gfn end)
+/* Which page from the range's first on is it? */
+static uint64_t page_of(const struct note *n, tpt_gfn gfn)
+{
+	return (slot_hva(n->slot, gfn).a - n->op->start.a) >> TPT_PAGE_SHIFT;
+}
+
+/* Sets @bits from bit @at of the bitmap of young pages on. */
+static void set_bits(uint64_t *young, uint64_t at, uint64_t bits)
+{
+	unsigned int shift = at % 64;
+
+	young[at / 64] |= bits << shift;
+	if (shift && bits >> (64 - shift))
+		young[at / 64 + 1] |= bits >> (64 - shift);
+}
+
+/* A huge leaf is young for all its pages: those of the part. */
+static void note_leaf(uint64_t *young, const struct note *n, tpt_gfn start, tpt_gfn end)
 {
 	if (start < n->part.start)
 		start = n->part.start;
 	if (end > n->part.end)
 		end = n->part.end;
-	for (tpt_gfn gfn = start; gfn < end; gfn++) {
-		uint64_t page = (slot_hva(n->slot, gfn).a - n->op->start.a) >> TPT_PAGE_SHIFT;
-
-		n->op->young[page / 64] |= 1ull << (page % 64);
+	for (uint64_t left; start < end; start += 64) {
+		left = end - start;
+		set_bits(young, page_of(n, start), left < 64 ? (1ull << left) - 1 : ~0ull);
 	}
 }
 
@@ -29,12 +45,20 @@ static void note_run(void *ctx, tpt_gfn gfn, unsigned int level, const uint64_t 
 		     unsigned int nr)
 {
 	const struct note *n = ctx;
-	uint64_t pages = tpt_level_pages(level);
+	uint64_t *young = n->op->young, pages = tpt_level_pages(level);
 
 	n->op->found = true;
-	for (unsigned int i = 0; i < nr && n->op->young; i++)
-		if (hit[i / 64] >> (i % 64) & 1)
-			note_leaf(n, gfn + i * pages, gfn + (i + 1) * pages);
+	for (unsigned int i = 0; young && 64 * i < nr; i++) {
+		if (level == TPT_LEVEL_4K) {
+			set_bits(young, page_of(n, gfn + 64 * i), hit[i]);
+			continue;
+		}
+		for (uint64_t bits = hit[i]; bits; bits &= bits - 1) {
+			tpt_gfn leaf = gfn + (64 * i + (unsigned int)__builtin_ctzll(bits)) * pages;
+
+			note_leaf(young, n, leaf, leaf + pages);
+		}
+	}
 }
 
 /* The next part of the slot that the operation is about, from op->pos on. */

@@ -13,29 +13,27 @@
 /* Phase one: leaves become BLOCKED. Returns the error that ended it early, or 0. */
 static int block_leaves(struct fault_env *env, struct zap *zap, tpt_gfn *end, unsigned int *nr)
 {
-	unsigned int chunk = env->zap_chunk ? env->zap_chunk : ZAP_PRIVATE_CHUNK, seen = 0;
-	tpt_gfn start = zap->pos;
+	unsigned int chunk = env->zap_chunk ? env->zap_chunk : ZAP_PRIVATE_CHUNK;
+	struct actor *self = &env->base->self;
 	struct tree_iter it;
-	int err;
+	bool more = iter_start_runs(&it, env->trees, TREE_MIRROR, zap->pos, zap->range.end,
+				    TPT_LEVEL_4K, ZAP_DIRECT_CHUNK);
+	int err = 0;
 
 	*nr = 0;
-	*end = zap->range.end;
-	for_each_tree_entry (&it, env->trees, TREE_MIRROR, zap->pos, zap->range.end, TPT_LEVEL_4K) {
-		hold_looked(&env->base->self, 1);
-		if (*nr == chunk || (seen++ >= ZAP_DIRECT_CHUNK && it.gfn > start)) {
-			*end = it.gfn;
-			return 0;
-		}
+	for (; more; more = iter_next_of_runs(&it)) {
 		if (iter_kind(&it) != PTE_LEAF)
 			continue;
-		err = tree_transition(&env->base->self, &it, pte_block(it.old), TREE_EXCLUSIVE);
-		if (err) {
-			*end = it.gfn;
-			return err;
-		}
+		if (*nr == chunk)
+			break;
+		err = tree_transition(self, &it, pte_block(it.old), TREE_EXCLUSIVE);
+		if (err)
+			break;
 		(*nr)++;
 	}
-	return 0;
+	hold_looked(self, ZAP_DIRECT_CHUNK - it.left);
+	*end = more ? it.gfn : iter_gave_way(&it) ? it.next : zap->range.end;
+	return err;
 }
 
 /* The leaf that a BLOCKED entry was. */
@@ -66,10 +64,11 @@ static int go_back(struct fault_env *env, struct tree_iter *it, int why)
 static int remove_blocked(struct fault_env *env, struct zap *zap, tpt_gfn end)
 {
 	struct tree_iter it;
+	bool more = iter_start_runs(&it, env->trees, TREE_MIRROR, zap->pos, end, TPT_LEVEL_4K,
+				    ITER_ALL);
 	int ret = 0, err;
 
-	for_each_tree_entry (&it, env->trees, TREE_MIRROR, zap->pos, end, TPT_LEVEL_4K) {
-		hold_looked(&env->base->self, 1);
+	for (; more; more = iter_next_of_runs(&it)) {
 		if (iter_kind(&it) != PTE_BLOCKED)
 			continue;
 		err = tree_transition(&env->base->self, &it, pte_empty(), TREE_EXCLUSIVE);
@@ -82,6 +81,7 @@ static int remove_blocked(struct fault_env *env, struct zap *zap, tpt_gfn end)
 		if (vm_is_dead(env->base))
 			return -ERR_IO;
 	}
+	hold_looked(&env->base->self, ITER_ALL - it.left);
 	return ret;
 }
 
@@ -140,20 +140,16 @@ static void teardown_entry(struct fault_env *env, struct tree_iter *it)
 /* A chunk of one level. False: the level is done. */
 static bool teardown_level(struct fault_env *env, struct mirror_end *end)
 {
-	tpt_gfn limit = 1ull << env->trees->gfn_bits;
-	unsigned int seen = 0;
 	struct tree_iter it;
+	bool more = iter_start_runs(&it, env->trees, TREE_MIRROR, end->pos,
+				    1ull << env->trees->gfn_bits, end->level, ZAP_DIRECT_CHUNK);
 
-	for_each_tree_entry (&it, env->trees, TREE_MIRROR, end->pos, limit, end->level) {
-		if (seen++ >= ZAP_DIRECT_CHUNK && it.gfn > end->pos) {
-			end->pos = it.gfn;
-			return true;
-		}
-		hold_looked(&env->base->self, 1);
+	for (; more; more = iter_next_of_runs(&it))
 		if (it.level == end->level)
 			teardown_entry(env, &it);
-	}
-	return false;
+	hold_looked(&env->base->self, ZAP_DIRECT_CHUNK - it.left);
+	end->pos = it.next;
+	return iter_gave_way(&it);
 }
 
 int mirror_teardown_chunk(struct fault_env *env, struct mirror_end *end)

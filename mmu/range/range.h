@@ -58,7 +58,7 @@ static inline struct zap zap_make(const struct fault_env *env, enum zap_reason r
  */
 int zap_chunk(struct fault_env *env, struct zap *zap);
 
-/* Entries that one chunk looks at in a direct tree before it gives way. */
+/* Most entries that one chunk looks at in a direct tree before it gives way. */
 #define ZAP_DIRECT_CHUNK 4096
 /* Private mappings that one chunk removes, unless the VM says otherwise. */
 #define ZAP_PRIVATE_CHUNK 512
@@ -96,19 +96,28 @@ struct range_sweep {
 	struct tpt_gfn_range flush; /* what the caller owes a flush for; empty: nothing */
 };
 
-/* Entries that a chunk looks at before it gives way. */
+/* Most entries that a chunk looks at before it gives way. */
 #define RANGE_SWEEP_CHUNK 4096
+
+/* Adds to @flush the leaves of a run of @nr entries at the iterator whose bit in @hit is set. */
+void range_cover(struct tpt_gfn_range *flush, const struct tree_iter *it, const uint64_t *hit,
+		 unsigned int nr);
 
 /* One chunk. Either section, as @actor. 1: there is more; 0: done. */
 int range_sweep_chunk(struct fault_env *env, struct actor *actor, struct range_sweep *op);
 
+/* Words of a mask that one call sweeps by: a leaf table's worth of frames. */
+#define RANGE_MASK_WORDS TREE_SWEEP_WORDS
+
 /*
- * Sweeps those of the 64 frames from @gfn on whose bit is set; a huge leaf over one of them is
- * write-protected where the rule is to clear D. Either section. Returns how many leaves lost
- * something; a flush is owed for [gfn, gfn + 64) if any did.
+ * Sweeps those frames from @gfn on whose bit is set in @nr words of @mask, RANGE_MASK_WORDS at
+ * most; a huge leaf over one of them is write-protected where the rule is to clear D. Either
+ * section. Returns how many leaves lost something; a flush is owed for all the frames of the mask
+ * if any did.
  */
 unsigned int range_sweep_masked(struct fault_env *env, struct actor *actor, enum tree_id tree,
-				enum tree_rule rule, tpt_gfn gfn, uint64_t mask);
+				enum tree_rule rule, tpt_gfn gfn, const uint64_t *mask,
+				unsigned int nr);
 
 /* ---- age.c ---- */
 

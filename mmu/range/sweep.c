@@ -6,99 +6,124 @@
  */
 #include "mmu/range/range.h"
 
-/* Entries of the iterator's table that the range covers from here on. */
-static unsigned int run_length(const struct tree_iter *it, tpt_gfn end)
+void range_cover(struct tpt_gfn_range *flush, const struct tree_iter *it, const uint64_t *hit,
+		 unsigned int nr)
 {
-	unsigned int pages_shift = 9 * (it->level - 1);
-	unsigned int index = it->gfn >> pages_shift & (TABLE_ENTRIES - 1);
-	uint64_t left = (end - it->gfn + tpt_level_pages(it->level) - 1) >> pages_shift;
+	uint64_t pages = tpt_level_pages(it->level);
+	unsigned int first = 0, last = (nr - 1) / 64;
 
-	return left < TABLE_ENTRIES - index ? (unsigned int)left : TABLE_ENTRIES - index;
-}
-
-/* Hands what was hit to the caller, and makes one flush of the chunk's. */
-static void note(struct range_sweep *op, const struct tree_iter *it, const struct tree_sweep *sweep,
-		 unsigned int nr, unsigned int hits)
-{
-	op->hits += hits;
-	if (hits && op->found)
-		op->found(op->found_ctx, it->gfn, it->level, sweep->hit, nr);
-	if (!it->must_flush)
+	while (!hit[last] && last)
+		last--;
+	if (!hit[last])
 		return;
-	if (op->flush.start == op->flush.end)
-		op->flush.start = it->gfn;
-	op->flush.end = it->gfn + nr * tpt_level_pages(it->level);
+	while (!hit[first])
+		first++;
+	if (flush->start == flush->end)
+		flush->start =
+			it->gfn + (64 * first + (unsigned int)__builtin_ctzll(hit[first])) * pages;
+	flush->end = it->gfn + (64 * last + 64 - (unsigned int)__builtin_clzll(hit[last])) * pages;
 }
 
 int range_sweep_chunk(struct fault_env *env, struct actor *actor, struct range_sweep *op)
 {
+	struct tree_sweep sweep = {.rule = op->rule};
+	unsigned int hits;
 	struct tree_iter it;
-	unsigned int seen = 0;
-	tpt_gfn start = op->pos;
+	bool more = iter_start_runs(&it, env->trees, op->tree, op->pos, op->range.end,
+				    op->min_level, RANGE_SWEEP_CHUNK);
 
-	for_each_tree_entry (&it, env->trees, op->tree, op->pos, op->range.end, op->min_level) {
-		struct tree_sweep sweep = {.rule = op->rule};
-		unsigned int nr = 1;
-
-		if (seen >= RANGE_SWEEP_CHUNK && it.gfn > start) {
-			hold_looked(actor, seen);
-			op->pos = it.gfn;
-			return 1;
-		}
-		if (it.level == TPT_LEVEL_4K)
-			nr = run_length(&it, op->range.end);
-		else if (iter_kind(&it) != PTE_LEAF) {
-			seen++;
-			continue;
-		}
+	for (; more; more = iter_next_run(&it, sweep.done)) {
 		it.must_flush = false;
-		note(op, &it, &sweep, nr, tree_sweep(actor, &it, nr, &sweep));
-		iter_skip(&it, nr - 1);
-		seen += nr;
+		hits = tree_sweep(actor, &it, it.nr, &sweep);
+		if (!hits)
+			continue;
+		op->hits += hits;
+		if (op->found)
+			op->found(op->found_ctx, it.gfn, it.level, sweep.hit, sweep.done);
+		if (it.must_flush)
+			range_cover(&op->flush, &it, sweep.hit, sweep.done);
 	}
-	hold_looked(actor, seen);
-	op->pos = op->range.end;
-	return 0;
+	hold_looked(actor, RANGE_SWEEP_CHUNK - it.left);
+	op->pos = iter_gave_way(&it) ? it.next : op->range.end;
+	return iter_gave_way(&it);
+}
+
+/* ---- by a mask ---- */
+
+/* A mask of pages: bit 0 is @gfn, and those from @end on have none. */
+struct pages {
+	tpt_gfn gfn, end;
+	const uint64_t *mask;
+};
+
+/* The 64 bits from @gfn on, which is below the end. */
+static uint64_t bits_at(const struct pages *p, tpt_gfn gfn)
+{
+	unsigned int bit = (gfn - p->gfn) % 64;
+	const uint64_t *word = &p->mask[(gfn - p->gfn) / 64];
+	uint64_t bits = *word >> bit;
+
+	return bit && gfn - bit + 64 < p->end ? bits | word[1] << (64 - bit) : bits;
+}
+
+/* Is any page of [start, end) in the mask? */
+static bool any_in(const struct pages *p, tpt_gfn start, tpt_gfn end)
+{
+	if (start < p->gfn)
+		start = p->gfn;
+	if (end > p->end)
+		end = p->end;
+	for (; start + 64 <= end; start += 64)
+		if (bits_at(p, start))
+			return true;
+	return start < end && bits_at(p, start) << (64 - (end - start));
+}
+
+/* A run of 4K entries. */
+static unsigned int sweep_small(struct actor *actor, struct tree_iter *it, struct tree_sweep *sweep,
+				const struct pages *p)
+{
+	uint64_t mask[RANGE_MASK_WORDS];
+
+	for (unsigned int i = 0; 64 * i < it->nr; i++)
+		mask[i] = bits_at(p, it->gfn + 64 * i);
+	sweep->mask = mask;
+	return tree_sweep(actor, it, it->nr, sweep);
+}
+
+/*
+ * One huge leaf: it has one A and one D for all its pages. The next write must fault, and not get W
+ * back for all of them at once (KVM's clear of an initially-set log takes the mark for that as
+ * well).
+ */
+static unsigned int sweep_huge(struct actor *actor, struct tree_iter *it, struct tree_sweep *sweep,
+			       const struct pages *p)
+{
+	bool dirty = sweep->rule == TREE_CLEAR_DIRTY || sweep->rule == TREE_WRITE_PROTECT;
+	struct tree_sweep one = {.rule = dirty ? TREE_WRITE_TRACK : sweep->rule};
+	unsigned int hits = 0;
+
+	one.done = 1;
+	if (any_in(p, it->gfn, it->gfn + tpt_level_pages(it->level)))
+		hits = tree_sweep(actor, it, 1, &one);
+	sweep->done = one.done;
+	return hits;
 }
 
 unsigned int range_sweep_masked(struct fault_env *env, struct actor *actor, enum tree_id tree,
-				enum tree_rule rule, tpt_gfn gfn, uint64_t mask)
+				enum tree_rule rule, tpt_gfn gfn, const uint64_t *mask,
+				unsigned int nr)
 {
-	struct tree_iter it;
-	struct tree_sweep sweep = {.rule = rule, .mask = &mask};
+	const struct pages p = {.gfn = gfn, .end = gfn + 64 * nr, .mask = mask};
+	struct tree_sweep sweep;
 	unsigned int hits = 0;
+	struct tree_iter it;
+	bool more = iter_start_runs(&it, env->trees, tree, gfn, p.end, TPT_LEVEL_4K, ITER_ALL);
 
-	while (mask) {
-		unsigned int skip = (unsigned int)__builtin_ctzll(mask), nr;
-
-		gfn += skip;
-		mask >>= skip;
-		if (!iter_start(&it, env->trees, tree, gfn, gfn + 64, TPT_LEVEL_4K))
-			break;
-		while (it.level > TPT_LEVEL_4K && iter_kind(&it) == PTE_TABLE)
-			iter_down(&it);
-		/* The whole run lies in one table, or it goes on in the next one. */
-		nr = run_length(&it, gfn + 64);
-		if (it.level <= TPT_LEVEL_4K) {
-			hits += tree_sweep(actor, &it, nr, &sweep);
-		} else {
-			uint64_t rest = it.gfn + tpt_level_pages(it.level) - gfn;
-			bool dirty = rule == TREE_CLEAR_DIRTY || rule == TREE_WRITE_PROTECT;
-			/*
-			 * It has one A and one D for all its pages: the next write must fault, and
-			 * not get W back for all of them at once (KVM's clear of an initially-set
-			 * log takes the mark for that as well).
-			 */
-			struct tree_sweep one = {.rule = dirty ? TREE_WRITE_TRACK : rule};
-
-			if (iter_kind(&it) == PTE_LEAF)
-				hits += tree_sweep(actor, &it, 1, &one);
-			nr = rest < 64 ? (unsigned int)rest : 64;
-		}
-		if (nr >= 64)
-			break;
-		gfn += nr;
-		mask >>= nr;
-	}
+	sweep.rule = rule;
+	for (; more; more = iter_next_run(&it, sweep.done))
+		hits += it.level == TPT_LEVEL_4K ? sweep_small(actor, &it, &sweep, &p)
+						 : sweep_huge(actor, &it, &sweep, &p);
+	hold_looked(actor, ITER_ALL - it.left);
 	return hits;
 }

@@ -1,25 +1,28 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /* Who may zap what, and the walk over direct trees. Private entries go in private.c. */
 #include "mmu/range/range.h"
+#include "mmu/tree/walk.h"
 
 /*
  * The filter of the whole library. DESIGN: memslot deletion private and shared; notifier shared
- * only; to shared private only; to private shared only; all else never private.
+ * only; to shared private only; to private shared only; all else never private. What is a gmem's is
+ * not the backing's to hear of.
  */
 static const struct {
 	uint8_t trees;
+	bool tell; /* the backing */
 	enum tpt_flush_reason flush;
 } rules[ZAP_REASON_NR] = {
-	[ZAP_MEMSLOT] = {TREE_DIRECT_ALL | TREE_MIRROR_BIT, TPT_FLUSH_ZAP_MEMSLOT},
-	[ZAP_NOTIFIER] = {TREE_DIRECT_ALL, TPT_FLUSH_ZAP_NOTIFIER},
-	[ZAP_TO_PRIVATE] = {TREE_DIRECT_ALL, TPT_FLUSH_ZAP_CONVERSION},
-	[ZAP_TO_SHARED] = {TREE_MIRROR_BIT, TPT_FLUSH_ZAP_CONVERSION},
-	[ZAP_GMEM_HOLE] = {TREE_MIRROR_BIT, TPT_FLUSH_ZAP_CONVERSION},
-	[ZAP_GMEM_SHARED] = {TREE_DIRECT_ALL, TPT_FLUSH_ZAP_CONVERSION},
-	[ZAP_APICV] = {TREE_DIRECT_ALL, TPT_FLUSH_ZAP_RANGE},
-	[ZAP_NONCOHERENT] = {TREE_DIRECT_ALL, TPT_FLUSH_ZAP_RANGE},
-	[ZAP_MMIO] = {TREE_DIRECT_ALL, TPT_FLUSH_ZAP_RANGE},
-	[ZAP_CONTEXT] = {TREE_DIRECT_ALL, TPT_FLUSH_ROOT},
+	[ZAP_MEMSLOT] = {TREE_DIRECT_ALL | TREE_MIRROR_BIT, true, TPT_FLUSH_ZAP_MEMSLOT},
+	[ZAP_NOTIFIER] = {TREE_DIRECT_ALL, true, TPT_FLUSH_ZAP_NOTIFIER},
+	[ZAP_TO_PRIVATE] = {TREE_DIRECT_ALL, true, TPT_FLUSH_ZAP_CONVERSION},
+	[ZAP_TO_SHARED] = {TREE_MIRROR_BIT, false, TPT_FLUSH_ZAP_CONVERSION},
+	[ZAP_GMEM_HOLE] = {TREE_MIRROR_BIT, false, TPT_FLUSH_ZAP_CONVERSION},
+	[ZAP_GMEM_SHARED] = {TREE_DIRECT_ALL, false, TPT_FLUSH_ZAP_CONVERSION},
+	[ZAP_APICV] = {TREE_DIRECT_ALL, true, TPT_FLUSH_ZAP_RANGE},
+	[ZAP_NONCOHERENT] = {TREE_DIRECT_ALL, true, TPT_FLUSH_ZAP_RANGE},
+	[ZAP_MMIO] = {TREE_DIRECT_ALL, true, TPT_FLUSH_ZAP_RANGE},
+	[ZAP_CONTEXT] = {TREE_DIRECT_ALL, false, TPT_FLUSH_ROOT},
 };
 
 unsigned int zap_trees(const struct fault_env *env, enum zap_reason reason)
@@ -27,45 +30,61 @@ unsigned int zap_trees(const struct fault_env *env, enum zap_reason reason)
 	return env->has_mirror ? rules[reason].trees : TREE_DIRECT_ALL;
 }
 
+/* Does the backing hear how leaves were used that are gone? */
+static bool is_told(const struct fault_env *env, const struct zap *zap)
+{
+	return env->backing->zapped && rules[zap->reason].tell;
+}
+
+static void tell_backing(const struct fault_env *env, const struct zap *zap,
+			 const struct tree_iter *it, const struct tree_sweep *sweep)
+{
+	env->backing->zapped(env->backing_ctx,
+			     &(struct tpt_zapped){.as_id = tree_as_id(zap->tree),
+						  .level = (enum tpt_level)it->level,
+						  .reason = rules[zap->reason].flush,
+						  .gfn = it->gfn,
+						  .nr = sweep->done,
+						  .gone = sweep->hit,
+						  .dirty = sweep->dirty,
+						  .young = sweep->young});
+}
+
+static void flush(struct actor *actor, const struct zap *zap, tpt_gfn start, tpt_gfn end)
+{
+	vm_flush(actor, &(struct tpt_flush){.reason = rules[zap->reason].flush,
+					    .as_id = tree_as_id(zap->tree),
+					    .range = {start, end}});
+}
+
 /* Zaps leaves of one direct tree from zap->pos on. 1: there is more. */
 static int zap_direct_chunk(struct fault_env *env, struct zap *zap)
 {
 	struct actor *actor = &env->base->self;
-	struct tree_iter it;
+	struct tree_sweep sweep = {.rule = zap->reason == ZAP_MMIO ? TREE_ZAP_MMIO : TREE_ZAP};
 	struct tpt_gfn_range gone = {0, 0}; /* whole leaves, which may reach out of the range */
-	unsigned int seen = 0;
-	tpt_gfn start = zap->pos;
-	int more = 0, err = 0;
+	unsigned int hits;
+	struct tree_iter it;
+	bool more = iter_start_runs(&it, env->trees, zap->tree, zap->pos, zap->range.end,
+				    TPT_LEVEL_4K, ZAP_DIRECT_CHUNK);
 
-	for_each_tree_entry (&it, env->trees, zap->tree, zap->pos, zap->range.end, TPT_LEVEL_4K) {
-		enum pte_kind kind = iter_kind(&it);
-
-		if (seen++ >= ZAP_DIRECT_CHUNK && it.gfn > start) {
-			more = 1;
-			break;
-		}
-		if (kind != PTE_LEAF && !(kind == PTE_MMIO && zap->reason == ZAP_MMIO))
+	for (; more; more = iter_next_run(&it, sweep.done)) {
+		hits = tree_sweep(actor, &it, it.nr, &sweep);
+		if (!hits)
 			continue;
-		err = tree_transition(actor, &it, pte_empty(), TREE_EXCLUSIVE);
-		if (err)
-			break;
-		zap->zapped += kind == PTE_LEAF;
-		if (!it.must_flush)
-			continue;
-		if (gone.start == gone.end)
-			gone.start = it.gfn;
-		gone.end = it.gfn + tpt_level_pages(it.level);
+		zap->zapped += hits;
+		range_cover(&gone, &it, sweep.hit, sweep.done);
+		if (is_told(env, zap))
+			tell_backing(env, zap, &it, &sweep);
 	}
-	zap->pos = more ? it.gfn : zap->range.end;
-	hold_looked(actor, seen);
+	hold_looked(actor, ZAP_DIRECT_CHUNK - it.left);
+	zap->pos = iter_gave_way(&it) ? it.next : zap->range.end;
 	if (gone.start < gone.end)
-		vm_flush(actor, &(struct tpt_flush){.reason = rules[zap->reason].flush,
-						    .as_id = tree_as_id(zap->tree),
-						    .range = gone});
-	return err ? err : more;
+		flush(actor, zap, gone.start, gone.end);
+	return vm_is_dead(env->base) ? -ERR_IO : iter_gave_way(&it);
 }
 
-int zap_chunk(struct fault_env *env, struct zap *zap)
+static __attribute__((noinline)) int zap_trees_chunk(struct fault_env *env, struct zap *zap)
 {
 	int more;
 
@@ -78,4 +97,52 @@ int zap_chunk(struct fault_env *env, struct zap *zap)
 			return more;
 	}
 	return 0;
+}
+
+/* ---- one page ---- */
+
+/* Hosts take memory back page by page: a path of its own, for where nobody listens. */
+static bool is_one_page(const struct fault_env *env, const struct zap *zap)
+{
+	return zap->range.end - zap->pos == 1 && zap->trees == 1u << TREE_DIRECT &&
+	       zap->tree == TREE_DIRECT && zap->reason != ZAP_MMIO && !env->trees->told &&
+	       env->trees->root[TREE_DIRECT] && !(zap->pos >> env->trees->gfn_bits);
+}
+
+static __attribute__((noinline)) void tell_page(const struct fault_env *env, const struct zap *zap,
+						tpt_spte leaf, unsigned int level)
+{
+	const struct pte_format *f = &env->trees->format;
+	const uint64_t gone = 1, dirty = !!(leaf.w & tree_dirty_bits(f)),
+		       young = !!(leaf.w & f->young);
+
+	env->backing->zapped(env->backing_ctx,
+			     &(struct tpt_zapped){.level = (enum tpt_level)level,
+						  .reason = rules[zap->reason].flush,
+						  .gfn = tpt_gfn_round(zap->pos, level),
+						  .nr = 1,
+						  .gone = &gone,
+						  .dirty = &dirty,
+						  .young = &young});
+}
+
+static __attribute__((noinline)) int zap_page(struct fault_env *env, struct zap *zap)
+{
+	struct actor *actor = &env->base->self;
+	struct tree_spot at = tree_zap_page(actor, env->trees, TREE_DIRECT, zap->pos);
+	tpt_gfn gfn = tpt_gfn_round(zap->pos, at.level);
+
+	hold_looked(actor, env->trees->levels - at.level + 1);
+	if (!pte_is_present(at.old))
+		return 0;
+	zap->zapped++;
+	if (is_told(env, zap))
+		tell_page(env, zap, at.old, at.level);
+	flush(actor, zap, gfn, gfn + tpt_level_pages(at.level));
+	return 0;
+}
+
+int zap_chunk(struct fault_env *env, struct zap *zap)
+{
+	return is_one_page(env, zap) ? zap_page(env, zap) : zap_trees_chunk(env, zap);
 }

@@ -224,11 +224,14 @@ struct tree_iter {
 	struct trees *trees;
 	enum tree_id id;
 	unsigned int level, root_level, min_level;
+	unsigned int nr,
+		left;	   /* by runs: entries from here on; those that may still be looked at */
 	tpt_gfn gfn;	   /* first GFN of the current entry */
 	tpt_gfn next, end; /* where to go on; first GFN not wanted */
+	tpt_gfn shared;	   /* index bit of this tree */
 	tpt_spte old;
 	entry_t *entry;
-	tpt_hpa path[TPT_LEVEL_MAX + 1]; /* table at each level down to here */
+	tpt_hpa path[TPT_LEVEL_MAX + 1]; /* table at each level down to here; not below */
 	bool must_flush; /* an entry that a processor may have cached lost something */
 	struct tree_detached detached; /* tree_settle() is owed if there is a table */
 };
@@ -250,6 +253,37 @@ static inline enum pte_kind iter_kind(const struct tree_iter *it)
 /* Every entry in [start, end) down to @min, parents first. */
 #define for_each_tree_entry(it, trees, id, start, end, min) \
 	for (bool _more = iter_start(it, trees, id, start, end, min); _more; _more = iter_next(it))
+
+/*
+ * The same a run at a time: it->nr entries from the iterator's on that lie side by side in one
+ * table. At @min a run is whatever is there; above, it begins where there is neither a table nor
+ * nothing, and whoever works on it stops before a table. At most @look entries are looked at, those
+ * of runs included: then the walk gives way.
+ */
+#define ITER_ALL UINT32_MAX
+bool iter_start_runs(struct tree_iter *it, struct trees *trees, enum tree_id id, tpt_gfn gfn,
+		     tpt_gfn end, unsigned int min, unsigned int look);
+/* The first @done of the run are done with: goes on behind them. False: at the end, or gives way.
+ */
+bool iter_next_run(struct tree_iter *it, unsigned int done);
+
+/* The same entry by entry, tables above @min and EMPTY entries there passed over. */
+static inline bool iter_next_of_runs(struct tree_iter *it)
+{
+	if (it->nr == 1 || it->level > it->min_level)
+		return iter_next_run(it, 1);
+	it->nr--;
+	it->left--;
+	it->gfn += tpt_level_pages(it->level);
+	it->old = entry_read(++it->entry);
+	return true;
+}
+
+/* At the end: did it give way, to be started again at it->next? */
+static inline bool iter_gave_way(const struct tree_iter *it)
+{
+	return it->next < it->end;
+}
 
 /* ---- transition.c ---- */
 
@@ -292,6 +326,12 @@ int tree_split(struct actor *actor, struct tree_iter *it, enum nx_mark mark);
 
 /* ---- sweep.c ---- */
 
+/* Of a leaf: was it written? Without D it is enough that it could be. */
+static inline uint64_t tree_dirty_bits(const struct pte_format *f)
+{
+	return f->dirty ? f->dirty : f->write;
+}
+
 /* What a sweep takes from each leaf. */
 enum tree_rule {
 	TREE_WRITE_PROTECT, /* W: a write faults, and the fast path gives it back */
@@ -299,20 +339,29 @@ enum tree_rule {
 	TREE_CLEAR_DIRTY,   /* D: the processor logs the next write */
 	TREE_AGE,	    /* A; without A all access, which the fast path gives back */
 	TREE_TEST_AGE,	    /* nothing: what TREE_AGE would hit */
+	TREE_ZAP,	    /* all: EMPTY. Exclusive section */
+	TREE_ZAP_MMIO,	    /* the same, and MMIO entries, which are no hits */
 };
 
 #define TREE_SWEEP_WORDS (TABLE_ENTRIES / 64)
 
+/* Words of bits, one an entry, bit 0 the iterator's; as many as the entries swept need are written.
+ */
 struct tree_sweep {
 	enum tree_rule rule;
-	const uint64_t *mask;		/* bit i: entry i of those swept; NULL: all */
+	const uint64_t *mask;		/* those swept; NULL: all */
 	uint64_t hit[TREE_SWEEP_WORDS]; /* out: the leaves that had something to lose */
+	/* Out, of TREE_ZAP: of those, the leaves that were dirty and young when they went. */
+	uint64_t dirty[TREE_SWEEP_WORDS], young[TREE_SWEEP_WORDS];
+	unsigned int
+		done; /* out: entries from the first on up to a table, which a walk goes into */
 };
 
 /*
  * Sweeps @nr entries from the iterator's on, all in one table of a direct tree: leaves lose what
  * the rule says, all else stays. Either section. Returns how many lost something; it->must_flush
- * if a processor may have cached that (an aged leaf owes no flush: young is a hint).
+ * if a processor may have cached that (an aged leaf owes no flush: young is a hint). Above
+ * it->min_level it stops before a table.
  */
 unsigned int tree_sweep(struct actor *actor, struct tree_iter *it, unsigned int nr,
 			struct tree_sweep *sweep);

@@ -202,4 +202,22 @@ ALWAYS_INLINE int tree_give_write(struct actor *actor, struct trees *trees, enum
 	return 0;
 }
 
+/*
+ * TREE_ZAP of the leaf over @gfn, walk and all, for who takes one page at a time: equal to a sweep
+ * of one. Exclusive section, a direct tree that has a root, and nobody listens. Returns the spot,
+ * with the leaf as it was in @old; no leaf there: nothing was changed.
+ */
+ALWAYS_INLINE struct tree_spot tree_zap_page(struct actor *actor, const struct trees *trees,
+					     enum tree_id id, tpt_gfn gfn)
+{
+	struct tree_spot at = tree_walk(trees, id, gfn, TPT_LEVEL_4K);
+
+	/* After a walk to 4K what is present is a leaf. */
+	if (!pte_is_present(at.old))
+		return at;
+	at.old.w = atomic_exchange_explicit(at.entry, PTE_EMPTY_WORD, memory_order_seq_cst);
+	count_add(actor, count_tree(TPT_TREE_DIRECT, at.level), -1);
+	return at;
+}
+
 #endif

@@ -130,45 +130,81 @@ int dirty_log_off(struct tpt_vm *vm, const struct memslot *slot)
 
 /* ---- reading and clearing ---- */
 
-/* Watches those of 64 pages again whose bits were taken. */
-static int protect_word(struct tpt_vm *vm, struct actor *worker, const struct memslot *slot,
-			tpt_gfn gfn, uint64_t bits)
+/*
+ * Watches those pages again whose bits were taken: @nr words from @gfn on, no more than one section
+ * sweeps, the first and the last not 0.
+ */
+static int protect_words(struct tpt_vm *vm, struct actor *worker, const struct memslot *slot,
+			 tpt_gfn gfn, const uint64_t *bits, unsigned int nr)
 {
-	enum tree_id tree = tree_direct(slot->as_id);
+	tpt_gfn first = gfn + (tpt_gfn)__builtin_ctzll(bits[0]);
+	tpt_gfn end = gfn + 64 * nr - (tpt_gfn)__builtin_clzll(bits[nr - 1]);
 	int err = 0;
 
 	if (vm->flags & TPT_VM_DIRTY_INITIALLY_SET && vm->flags & TPT_VM_EAGER_PAGE_SPLIT)
-		err = split_range(vm, worker, slot, gfn + (tpt_gfn)__builtin_ctzll(bits),
-				  gfn + 64 - (tpt_gfn)__builtin_clzll(bits));
+		err = split_range(vm, worker, slot, first, end);
 	if (err == -ERR_IO)
 		return err;
 	worker_enter(worker);
-	range_sweep_masked(&vm->env, worker, tree, dirty_rule(vm), gfn, bits);
+	range_sweep_masked(&vm->env, worker, tree_direct(slot->as_id), dirty_rule(vm), gfn, bits,
+			   nr);
 	worker_leave(worker);
 	return err;
 }
 
+/* What is taken of a log in one go: words for one leaf table, or one word for two. */
+struct taken {
+	tpt_gfn gfn; /* of the first word, which is not 0 */
+	uint64_t bits[RANGE_MASK_WORDS];
+	unsigned int nr, used; /* words; those up to the last that is not 0 */
+};
+
+/* Does the word for 64 pages from @gfn on belong to what is being taken? */
+static bool fits(const struct taken *t, tpt_gfn gfn)
+{
+	return !t->nr ||
+	       tpt_gfn_round(gfn + 63, TPT_LEVEL_2M) == tpt_gfn_round(t->gfn, TPT_LEVEL_2M);
+}
+
+static void add(struct taken *t, tpt_gfn gfn, uint64_t bits)
+{
+	if (!t->nr && !bits)
+		return;
+	if (!t->nr)
+		t->gfn = gfn;
+	t->bits[t->nr++] = bits;
+	if (bits)
+		t->used = t->nr;
+}
+
 /*
- * Takes the wanted bits of pages [first, first + npages) and watches those pages again. @out, if
- * not NULL, gets what was taken.
+ * Takes the wanted bits of pages [first, first + npages) and watches those pages again, a leaf
+ * table's worth in a section. @out, if not NULL, gets what was taken.
  */
 static int take_and_protect(struct tpt_vm *vm, const struct memslot *slot, uint64_t first,
 			    uint64_t npages, const uint64_t *want, uint64_t *out)
 {
 	struct actor *worker = worker_get(vm);
+	uint64_t words = tpt_dirty_words(npages);
 	bool flush = false;
 	int err = 0;
 
-	for (uint64_t i = 0; i < tpt_dirty_words(npages) && !err; i++) {
-		uint64_t page = first + 64 * i;
-		uint64_t bits = slot_dirty_word(slot, page, want ? want[i] : ~0ull, true);
+	for (uint64_t i = 0; i < words && !err;) {
+		struct taken t;
 
-		if (out)
-			out[i] = bits;
-		if (!bits)
+		t.nr = t.used = 0;
+		for (; i < words && fits(&t, slot->base_gfn + first + 64 * i); i++) {
+			uint64_t bits =
+				slot_dirty_word(slot, first + 64 * i, want ? want[i] : ~0ull, true);
+
+			if (out)
+				out[i] = bits;
+			add(&t, slot->base_gfn + first + 64 * i, bits);
+		}
+		if (!t.used)
 			continue;
 		flush = true;
-		err = protect_word(vm, worker, slot, slot->base_gfn + page, bits);
+		err = protect_words(vm, worker, slot, t.gfn, t.bits, t.used);
 	}
 	/* KVM's rule: flush if any bit was taken, whoever cleared the entry's W before. */
 	if (flush)

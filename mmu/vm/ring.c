@@ -54,7 +54,7 @@ static void watch(struct reset *r, const struct ring_run *run)
 	if (left < 64)
 		mask &= (1ull << left) - 1;
 	range_sweep_masked(&r->vm->env, r->worker, tree_direct(slot->as_id), dirty_rule(r->vm), gfn,
-			   mask);
+			   &mask, 1);
 	/* Also where nothing was lost: whoever took it may not have flushed yet. */
 	owe_flush(&r->flush[slot->as_id], gfn, gfn + 64);
 }

@@ -9,6 +9,7 @@
  */
 #include <pthread.h>
 
+#include "mmu/tree/walk.h"
 #include "mmu/vm/vm.h"
 #include "tests/support/host.h"
 
@@ -124,98 +125,280 @@ static uint64_t bits_of(const struct pte_format *f, enum tree_rule rule)
 	return rule == TREE_WRITE_PROTECT ? f->write
 	       : rule == TREE_WRITE_TRACK ? f->write | f->mmu_writable
 	       : rule == TREE_CLEAR_DIRTY ? f->dirty
-					  : f->accessed;
+					  : f->young;
+}
+
+static bool zaps(enum tree_rule rule)
+{
+	return rule == TREE_ZAP || rule == TREE_ZAP_MMIO;
+}
+
+/* What both forms have to say. */
+struct outcome {
+	uint64_t entry[TABLE_ENTRIES];
+	uint64_t hit[TREE_SWEEP_WORDS], dirty[TREE_SWEEP_WORDS], young[TREE_SWEEP_WORDS];
+	unsigned int hits;
+	bool flush;
+	int64_t leaves, mmio; /* counted */
+	struct told told;
+};
+
+static void set_bit(uint64_t *words, unsigned int i, bool value)
+{
+	words[i / 64] |= (uint64_t)value << (i % 64);
 }
 
 /* The rule by the first form: one transition for each leaf that has something to lose. */
-static unsigned int repeat(struct lab *lab, enum tree_rule rule, unsigned int first,
-			   unsigned int nr, const uint64_t *mask, uint64_t *hit, bool *flush)
+static void repeat(struct lab *lab, enum tree_rule rule, unsigned int first, unsigned int nr,
+		   const uint64_t *mask, struct outcome *o)
 {
-	const uint64_t bits = bits_of(&lab->trees->format, rule);
-	unsigned int hits = 0;
+	const struct pte_format *f = &lab->trees->format;
+	enum tree_mode mode = zaps(rule) ? TREE_EXCLUSIVE : TREE_SHARED;
 
 	for (unsigned int i = 0; i < nr; i++) {
 		struct tree_iter it = at(lab, first + i);
+		tpt_spte old = it.old, new_ = {it.old.w & ~bits_of(f, rule)};
+		enum pte_kind kind = iter_kind(&it);
 
-		if ((mask && !(mask[i / 64] >> (i % 64) & 1)) || iter_kind(&it) != PTE_LEAF ||
-		    !(it.old.w & bits))
+		if (mask && !(mask[i / 64] >> (i % 64) & 1))
+			continue;
+		if (kind != PTE_LEAF && !(kind == PTE_MMIO && rule == TREE_ZAP_MMIO))
+			continue;
+		if (!zaps(rule) && pte_same(old, new_))
 			continue;
 		it.must_flush = false;
-		assert_int_equal(
-			tree_transition(lab->actor, &it, (tpt_spte){it.old.w & ~bits}, TREE_SHARED),
-			0);
-		*flush |= it.must_flush;
-		hit[i / 64] |= 1ull << (i % 64);
-		hits++;
+		if (rule == TREE_AGE)
+			new_ = pte_age(f, old);
+		if (rule != TREE_TEST_AGE)
+			assert_int_equal(tree_transition(lab->actor, &it,
+							 zaps(rule) ? pte_empty() : new_, mode),
+					 0);
+		/* Without its D a leaf gives no less, and young is a hint: what a flush is owed
+		 * for then is the rule's to know. */
+		o->flush |= rule == TREE_CLEAR_DIRTY || (rule != TREE_AGE && it.must_flush);
+		o->hits += kind == PTE_LEAF;
+		set_bit(o->hit, i, kind == PTE_LEAF);
+		if (kind != PTE_LEAF || !zaps(rule))
+			continue;
+		set_bit(o->dirty, i, old.w & (f->dirty ? f->dirty : f->write));
+		set_bit(o->young, i, pte_is_young(f, old));
 	}
-	return hits;
 }
 
-static void same_events(const struct told *a, const struct told *b)
+static void sweep(struct lab *lab, enum tree_rule rule, unsigned int first, unsigned int nr,
+		  const uint64_t *mask, struct outcome *o)
 {
-	assert_int_equal(a->nr, b->nr);
-	for (unsigned int i = 0; i < a->nr; i++) {
-		assert_int_equal(a->e[i].gfn, b->e[i].gfn);
-		assert_int_equal(a->e[i].level, b->e[i].level);
-		assert_int_equal(a->e[i].old_spte.w, b->e[i].old_spte.w);
-		assert_int_equal(a->e[i].new_spte.w, b->e[i].new_spte.w);
+	struct tree_sweep s = {.rule = rule, .mask = mask};
+	struct tree_iter it = at(lab, first);
+
+	it.must_flush = false;
+	o->hits = tree_sweep(lab->actor, &it, nr, &s);
+	assert_int_equal(s.done, nr);
+	o->flush = it.must_flush;
+	for (unsigned int i = 0; i < (nr + 63) / 64; i++) {
+		o->hit[i] = s.hit[i];
+		o->dirty[i] = zaps(rule) ? s.dirty[i] : 0;
+		o->young[i] = zaps(rule) ? s.young[i] : 0;
+	}
+}
+
+/* One form on the entries in @before. */
+static void run_form(struct lab *lab, bool second, enum tree_rule rule, unsigned int first,
+		     unsigned int nr, const uint64_t *mask, const uint64_t *before,
+		     struct outcome *o)
+{
+	unsigned int leaves = count_tree(TPT_TREE_DIRECT, lab->level);
+	unsigned int mmio = count_tree(TPT_TREE_DIRECT, COUNT_TREE_MMIO);
+
+	memset(o, 0, sizeof(*o));
+	for (unsigned int i = 0; i < TABLE_ENTRIES; i++)
+		atomic_store(&lab->entries[i], before[i]);
+	lab->told.nr = 0;
+	o->leaves = -trees_count(lab->trees, leaves);
+	o->mmio = -trees_count(lab->trees, mmio);
+	(second ? sweep : repeat)(lab, rule, first, nr, mask, o);
+	o->leaves += trees_count(lab->trees, leaves);
+	o->mmio += trees_count(lab->trees, mmio);
+	o->told = lab->told;
+	for (unsigned int i = 0; i < TABLE_ENTRIES; i++)
+		o->entry[i] = atomic_load(&lab->entries[i]);
+}
+
+static void same_outcome(const struct outcome *a, const struct outcome *b)
+{
+	assert_memory_equal(a->entry, b->entry, sizeof(a->entry));
+	assert_memory_equal(a->hit, b->hit, sizeof(a->hit));
+	assert_memory_equal(a->dirty, b->dirty, sizeof(a->dirty));
+	assert_memory_equal(a->young, b->young, sizeof(a->young));
+	assert_int_equal(a->hits, b->hits);
+	assert_int_equal(a->flush, b->flush);
+	assert_int_equal(a->leaves, b->leaves);
+	assert_int_equal(a->mmio, b->mmio);
+	assert_int_equal(a->told.nr, b->told.nr);
+	for (unsigned int i = 0; i < a->told.nr; i++) {
+		assert_int_equal(a->told.e[i].gfn, b->told.e[i].gfn);
+		assert_int_equal(a->told.e[i].level, b->told.e[i].level);
+		assert_int_equal(a->told.e[i].old_spte.w, b->told.e[i].old_spte.w);
+		assert_int_equal(a->told.e[i].new_spte.w, b->told.e[i].new_spte.w);
 	}
 }
 
 static void compare_once(struct lab *lab, enum tree_rule rule, uint64_t *random)
 {
-	uint64_t before[TABLE_ENTRIES], swept[TABLE_ENTRIES], mask[TREE_SWEEP_WORDS];
+	uint64_t before[TABLE_ENTRIES], mask[TREE_SWEEP_WORDS];
 	unsigned int first = (unsigned int)(pick(random) % TABLE_ENTRIES);
-	unsigned int nr = 1 + (unsigned int)(pick(random) % (TABLE_ENTRIES - first)), hits;
-	struct tree_sweep sweep = {.rule = rule, .mask = pick(random) % 2 ? mask : NULL};
-	uint64_t hit[TREE_SWEEP_WORDS] = {0};
-	struct tree_iter it;
-	struct told told;
-	bool flush = false;
+	unsigned int nr = 1 + (unsigned int)(pick(random) % (TABLE_ENTRIES - first));
+	const uint64_t *wanted = pick(random) % 2 ? mask : NULL;
+	struct vm_base *base = lab->trees->base;
+	bool all_young = pick(random) % 4 == 0;
+	struct outcome a, b;
 
+	/* Whether somebody listens is a difference in how it is done, not in what. */
+	base->event = pick(random) % 2 ? on_event : NULL;
+	lab->trees->told = base->event;
 	for (unsigned int i = 0; i < TREE_SWEEP_WORDS; i++)
-		mask[i] = pick(random) ^ pick(random) << 32;
+		mask[i] = pick(random) % 4 ? pick(random) ^ pick(random) << 32 : ~0ull;
 	for (unsigned int i = 0; i < TABLE_ENTRIES; i++) {
 		before[i] = random_entry(lab, i, random);
-		atomic_store(&lab->entries[i], before[i]);
+		if (all_young && before[i] & PTE_MMU_PRESENT)
+			before[i] |= lab->trees->format.accessed;
 	}
-	it = at(lab, first);
-	it.must_flush = false;
-	lab->told.nr = 0;
-	hits = tree_sweep(lab->actor, &it, nr, &sweep);
-	told = lab->told;
-	for (unsigned int i = 0; i < TABLE_ENTRIES; i++) {
-		swept[i] = atomic_load(&lab->entries[i]);
-		atomic_store(&lab->entries[i], before[i]);
-	}
-	lab->told.nr = 0;
-	assert_int_equal(repeat(lab, rule, first, nr, sweep.mask, hit, &flush), hits);
-	for (unsigned int i = 0; i < TABLE_ENTRIES; i++)
-		assert_int_equal(swept[i], atomic_load(&lab->entries[i]));
-	assert_memory_equal(sweep.hit, hit, sizeof(hit));
-	same_events(&told, &lab->told);
-	/* Without its D a leaf gives no less: that a cached D must go is the log's business, and
-	 * the sweep knows of it. */
-	assert_int_equal(it.must_flush, rule == TREE_CLEAR_DIRTY ? hits > 0 : flush);
+	if (zaps(rule))
+		section_exclusive_begin(base);
+	run_form(lab, false, rule, first, nr, wanted, before, &a);
+	run_form(lab, true, rule, first, nr, wanted, before, &b);
+	if (zaps(rule))
+		section_exclusive_end(base);
+	same_outcome(&a, &b);
 }
 
 static void A6_a_sweep_equals_the_transition_repeated_on_random_tables(void **state)
 {
-	static const enum tree_rule rules[] = {TREE_WRITE_PROTECT, TREE_WRITE_TRACK,
-					       TREE_CLEAR_DIRTY, TREE_AGE};
+	static const enum tree_rule rules[] = {
+		TREE_WRITE_PROTECT, TREE_WRITE_TRACK, TREE_ZAP, TREE_ZAP_MMIO,
+		TREE_TEST_AGE,	    TREE_CLEAR_DIRTY, TREE_AGE,
+	};
 	uint64_t random = 42;
 
 	(void)state;
 	for (unsigned int i = 0; i < 6; i++) {
 		enum tpt_format format = i % 3 ? TPT_FORMAT_EPT : TPT_FORMAT_NPT;
-		/* Without A and D only W can be taken by both forms alike: age keeps R and X. */
+		/* Without A and D there is no D to clear. */
 		bool no_ad = i % 3 == 2;
 		struct lab lab;
 
 		lab_open(&lab, format, no_ad ? TPT_VM_NO_AD : 0, 1 + i / 3);
-		for (unsigned int n = 0; n < 400; n++)
-			compare_once(&lab, rules[n % (no_ad ? 2 : 4)], &random);
+		for (unsigned int n = 0; n < 700; n++) {
+			enum tree_rule rule = rules[n % 7];
+
+			if (!no_ad || rule != TREE_CLEAR_DIRTY)
+				compare_once(&lab, rule, &random);
+		}
 		lab_close(&lab);
+	}
+}
+
+/* What is not the direct tree's, or not for a shared section, is refused and ends the VM. */
+static void a_sweep_that_is_not_legal_changes_nothing(void **state)
+{
+	for (unsigned int mirror = 0; mirror < 2; mirror++) {
+		struct tree_sweep s = {.rule = mirror ? TREE_AGE : TREE_ZAP};
+		struct tree_iter it;
+		struct lab lab;
+		uint64_t random = 7, w;
+
+		(void)state;
+		lab_open(&lab, TPT_FORMAT_EPT, 0, TPT_LEVEL_4K);
+		do
+			w = random_entry(&lab, 0, &random);
+		while (!(w & PTE_MMU_PRESENT) || !(w & lab.trees->format.young));
+		atomic_store(&lab.entries[0], w);
+		it = at(&lab, 0);
+		if (mirror)
+			it.id = TREE_MIRROR;
+		assert_int_equal(tree_sweep(lab.actor, &it, 8, &s), 0);
+		assert_int_equal(atomic_load(&lab.entries[0]), w);
+		assert_true(tpt_vm_is_dead(lab.h->vm));
+		lab_close(&lab);
+	}
+}
+
+/* Above the lowest level wanted a sweep leaves off where a table begins. */
+static void a_sweep_stops_before_a_table(void **state)
+{
+	static const enum tree_rule rules[] = {TREE_WRITE_PROTECT, TREE_TEST_AGE, TREE_ZAP};
+
+	(void)state;
+	for (unsigned int n = 0; n < 6; n++) {
+		struct tree_sweep s = {.rule = rules[n / 2]};
+		struct tree_iter it;
+		struct lab lab;
+
+		lab_open(&lab, TPT_FORMAT_EPT, 0, TPT_LEVEL_2M);
+		for (unsigned int i = 0; i < 100; i++)
+			atomic_store(&lab.entries[i],
+				     pte_make_leaf(&lab.trees->format,
+						   &(struct pte_leaf){.pfn = {512 * i},
+								      .level = TPT_LEVEL_2M,
+								      .host_writable = true,
+								      .write = true,
+								      .accessed = true})
+					     .w);
+		atomic_store(&lab.entries[70],
+			     pte_table(&lab.trees->format, (tpt_hpa){1ull << 30}).w);
+		it = at(&lab, 0);
+		/* The lowest level: tables are passed over. */
+		it.min_level = n % 2 ? TPT_LEVEL_2M : TPT_LEVEL_4K;
+		section_exclusive_begin(lab.trees->base);
+		assert_int_equal(tree_sweep(lab.actor, &it, 100, &s), n % 2 ? 99 : 70);
+		section_exclusive_end(lab.trees->base);
+		assert_int_equal(s.done, n % 2 ? 100 : 70);
+		assert_int_equal(s.hit[1], n % 2 ? 0xfffffffbful : 0x3f);
+		lab_close(&lab);
+	}
+}
+
+/* One page, walk and all, against the general way. */
+static void a_page_zapped_alone_is_a_sweep_of_one(void **state)
+{
+	uint64_t random = 1;
+
+	(void)state;
+	for (unsigned int n = 0; n < 2000; n++) {
+		static struct lab lab;
+		struct tree_sweep s = {.rule = TREE_ZAP};
+		struct tree_spot page;
+		struct tree_iter it;
+		unsigned int i = (unsigned int)(pick(&random) % TABLE_ENTRIES), hits;
+		uint64_t w, pages;
+		tpt_gfn gfn;
+
+		if (n % 500 == 0)
+			lab_open(&lab, n % 1000 ? TPT_FORMAT_EPT : TPT_FORMAT_NPT, 0, 1 + n / 1000);
+		lab.trees->told = false;
+		pages = tpt_level_pages(lab.level);
+		gfn = GFN0 + i * pages + pick(&random) % pages;
+		w = random_entry(&lab, i, &random);
+		section_exclusive_begin(lab.trees->base);
+		atomic_store(&lab.entries[i], w);
+		assert_true(iter_start_runs(&it, lab.trees, TREE_DIRECT, gfn, gfn + 1, lab.level,
+					    ITER_ALL));
+		hits = tree_sweep(lab.actor, &it, it.nr, &s);
+		w = lab.entries[i] == PTE_EMPTY_WORD ? w : lab.entries[i];
+		atomic_store(&lab.entries[i], w);
+		page = tree_zap_page(lab.actor, lab.trees, TREE_DIRECT, gfn);
+		section_exclusive_end(lab.trees->base);
+		assert_int_equal(pte_is_present(page.old), hits);
+		if (hits) {
+			assert_int_equal(page.old.w, w);
+			assert_int_equal(page.level, lab.level);
+			assert_int_equal(lab.entries[i], PTE_EMPTY_WORD);
+		} else {
+			assert_int_equal(lab.entries[i], w);
+		}
+		assert_int_equal(lab.actor->count[count_tree(TPT_TREE_DIRECT, lab.level)] % 2, 0);
+		if (n % 500 == 499)
+			lab_close(&lab);
 	}
 }
 
@@ -366,6 +549,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(A6_a_sweep_equals_the_transition_repeated_on_random_tables),
+		cmocka_unit_test(a_sweep_that_is_not_legal_changes_nothing),
+		cmocka_unit_test(a_sweep_stops_before_a_table),
+		cmocka_unit_test(a_page_zapped_alone_is_a_sweep_of_one),
 		cmocka_unit_test(B1_aging_beside_a_processor_loses_no_dirty_flag),
 		cmocka_unit_test(B1_an_exclusive_change_tells_of_every_flag_that_was_set_before_it),
 	};

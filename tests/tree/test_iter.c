@@ -70,6 +70,19 @@ static void world_close(struct world *w)
 	assert_int_equal(host_end(w->h), 0);
 }
 
+/* A table for an entry at @level, with no twin outside. */
+static struct table *make_child(struct world *w, unsigned int level)
+{
+	struct table *child;
+
+	assert_int_equal(tables_topup(w->trees, w->actor, true), 0);
+	child = table_make(w->trees, w->actor, w->id, level - 1, 0);
+	if (child->external.a)
+		w->actor->external.page[w->actor->external.nr++] = child->external;
+	child->external.a = 0;
+	return child;
+}
+
 /* Puts tables and leaves at random below @table. */
 static void grow(struct world *w, struct table *table, unsigned int level)
 {
@@ -94,11 +107,7 @@ static void grow(struct world *w, struct table *table, unsigned int level)
 		index &= 511;
 		if (pte_kind(f, entry_read(&entries[index]), level) == PTE_TABLE)
 			continue;
-		assert_int_equal(tables_topup(w->trees, w->actor, true), 0);
-		child = table_make(w->trees, w->actor, w->id, level - 1, 0);
-		if (child->external.a)
-			w->actor->external.page[w->actor->external.nr++] = child->external;
-		child->external.a = 0;
+		child = make_child(w, level);
 		atomic_store(&entries[index], pte_table(f, child->hpa).w);
 		grow(w, child, level - 1);
 	}
@@ -222,6 +231,118 @@ static void a_walk_in_pieces_misses_nothing_and_repeats_nothing(void **state)
 	}
 }
 
+/* ---- by runs ---- */
+
+/* What a walk by runs does not stand on: above its lowest level, tables and nothing. */
+static void leave_out_the_way(struct world *w)
+{
+	const struct pte_format *f = &w->trees->format;
+	unsigned int n = 0;
+
+	for (unsigned int i = 0; i < w->nr_want; i++) {
+		enum pte_kind kind = pte_kind(f, (tpt_spte){w->want[i].word}, w->want[i].level);
+
+		if (w->want[i].level == w->min || (kind != PTE_TABLE && kind != PTE_EMPTY))
+			w->want[n++] = w->want[i];
+	}
+	w->nr_want = n;
+}
+
+/* Works on some of a run: the whole of it, or as far as it likes, or up to a table. */
+static unsigned int note_run(struct world *w, struct tree_iter *it)
+{
+	unsigned int nr = pick(w, 2) ? it->nr : 1 + (unsigned int)pick(w, it->nr);
+	struct tree_iter at = *it;
+
+	assert_true(it->nr > 0 && it->nr <= it->left);
+	for (unsigned int i = 0; i < nr; i++) {
+		at.entry = it->entry + i;
+		at.gfn = it->gfn + i * tpt_level_pages(it->level);
+		iter_reread(&at);
+		if (it->level > it->min_level && iter_kind(&at) == PTE_TABLE)
+			return i;
+		if (it->level == it->min_level || iter_kind(&at) != PTE_EMPTY)
+			note(w, &at);
+	}
+	return nr;
+}
+
+/* Runs, with a walk that gives way now and then. */
+static void walk_by_runs(struct world *w, bool by_entry)
+{
+	unsigned int look = pick(w, 3) ? 8 + (unsigned int)pick(w, 5000) : ITER_ALL;
+	tpt_gfn pos = w->start;
+	struct tree_iter it;
+
+	do {
+		bool more = iter_start_runs(&it, w->trees, w->id, pos, w->end, w->min, look);
+
+		while (more && by_entry) {
+			note(w, &it);
+			more = iter_next_of_runs(&it);
+		}
+		while (more)
+			more = iter_next_run(&it, note_run(w, &it));
+		assert_true(it.left <= look);
+		assert_true(!iter_gave_way(&it) || (it.next > pos && it.left < 8));
+		pos = it.next;
+	} while (iter_gave_way(&it));
+}
+
+static void a_walk_by_runs_sees_what_there_is_and_looks_at_no_more_than_it_may(void **state)
+{
+	(void)state;
+	for (unsigned int k = 0; k < 4; k++) {
+		for (uint64_t seed = 1; seed <= 10; seed++) {
+			struct world w;
+
+			world_open(&w, kinds[k].levels, kinds[k].id, seed + 200);
+			grow(&w, w.trees->root[w.id], w.trees->levels);
+			for (unsigned int n = 0; n < 20; n++) {
+				ask(&w);
+				leave_out_the_way(&w);
+				walk_by_runs(&w, n % 2);
+				compare(&w);
+			}
+			world_close(&w);
+		}
+	}
+}
+
+/* The first of a run has become a table: the walk goes into it, and not before where it began. */
+static void a_leaf_that_was_split_meanwhile_is_gone_into(void **state)
+{
+	const struct pte_format *f;
+	struct table *table;
+	struct tree_iter it;
+	struct world w;
+
+	(void)state;
+	world_open(&w, 4, TREE_MIRROR, 1);
+	f = &w.trees->format;
+	assert_true(iter_start(&it, w.trees, TREE_MIRROR, 0, 1, 1));
+	while (it.level > 2) {
+		table = make_child(&w, it.level);
+		atomic_store(it.entry, pte_table(f, table->hpa).w);
+		iter_reread(&it);
+		iter_down(&it);
+	}
+	atomic_store(it.entry, pte_make_leaf(f, &(struct pte_leaf){.pfn = {512}, .level = 2}).w);
+	table = make_child(&w, 2);
+
+	assert_true(iter_start_runs(&it, w.trees, TREE_MIRROR, 100, 700, 1, ITER_ALL));
+	assert_int_equal(it.level, 2);
+	assert_int_equal(it.nr, 2);
+	atomic_store(it.entry, pte_table(f, table->hpa).w);
+	assert_true(iter_next_run(&it, 0));
+	assert_int_equal(it.level, 1);
+	assert_int_equal(it.gfn, 100);
+	assert_int_equal(it.nr, 412);
+	assert_false(iter_next_run(&it, it.nr));
+	assert_false(iter_gave_way(&it));
+	world_close(&w);
+}
+
 static void an_empty_range_or_no_tree_is_no_walk(void **state)
 {
 	struct tree_iter it;
@@ -233,6 +354,10 @@ static void an_empty_range_or_no_tree_is_no_walk(void **state)
 	assert_false(iter_start(&it, w.trees, TREE_DIRECT, 6, 5, 1));
 	assert_false(iter_start(&it, w.trees, TREE_DIRECT, 1ull << 35, UINT64_MAX, 1));
 	assert_false(iter_start(&it, w.trees, TREE_MIRROR, 0, 5, 1));
+	assert_false(iter_start_runs(&it, w.trees, TREE_DIRECT, 5, 5, 1, ITER_ALL));
+	assert_false(iter_gave_way(&it));
+	assert_false(iter_start_runs(&it, w.trees, TREE_MIRROR, 0, 5, 1, ITER_ALL));
+	assert_false(iter_gave_way(&it));
 	assert_true(iter_start(&it, w.trees, TREE_DIRECT, (1ull << 35) - 1, UINT64_MAX, 1));
 	assert_int_equal(it.level, 4);
 	assert_false(iter_next(&it));
@@ -244,6 +369,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_iterator_sees_what_a_plain_walk_sees_in_the_same_order),
 		cmocka_unit_test(a_walk_in_pieces_misses_nothing_and_repeats_nothing),
+		cmocka_unit_test(
+			a_walk_by_runs_sees_what_there_is_and_looks_at_no_more_than_it_may),
+		cmocka_unit_test(a_leaf_that_was_split_meanwhile_is_gone_into),
 		cmocka_unit_test(an_empty_range_or_no_tree_is_no_walk),
 	};
 
