@@ -24,9 +24,9 @@ enum form {
 
 /* What a rule is made of in this format. */
 struct bits {
-	uint64_t lost; /* leaves that have any of these are hit, and lose them all */
-	uint64_t kept; /* of those: remembered at << PTE_KEPT_SHIFT */
-	uint64_t minus_lost;
+	uint64_t lost;	     /* leaves that have any of these are hit, and lose them all */
+	uint64_t kept;	     /* of those: remembered at << PTE_KEPT_SHIFT */
+	uint64_t minus_lost; /* the same, negative: see after() */
 	uint64_t dirty, young;
 	uint64_t spread; /* see zap_half() */
 };
@@ -50,7 +50,7 @@ struct word {
 struct kind {
 	enum form form;
 	bool small; /* entries are 4K: there is no table to stop at */
-	bool told;  /* somebody listens */
+	bool told;  /* somebody may listen */
 };
 
 static struct pass make_pass(struct actor *actor, const struct tree_iter *it, enum tree_rule rule)
@@ -130,6 +130,8 @@ static void tell(const struct pass *p, const entry_t *entry, uint64_t old, uint6
 	const struct tree_iter *it = p->it;
 	tpt_gfn offset = (tpt_gfn)(entry - it->entry) * tpt_level_pages(it->level);
 
+	if (!it->trees->told)
+		return;
 	vm_event(it->trees->base, &(struct tpt_event){.kind = TPT_EVENT_SPTE_CHANGED,
 						      .vcpu = p->actor->vcpu,
 						      .as_id = tree_as_id(it->id),
