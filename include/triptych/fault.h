@@ -129,6 +129,20 @@ int tpt_vcpu_premap(struct tpt_vcpu *vcpu, tpt_gfn gfn, uint64_t npages, uint32_
  */
 int tpt_vcpu_async_ready(struct tpt_vcpu *vcpu, uint64_t token);
 
+/* What a vCPU's trees say of an address. */
+struct tpt_lookup {
+	tpt_spte spte;	      /* the last entry on its path */
+	enum tpt_level level; /* that the entry is at; NONE: there is no root */
+};
+
+/*
+ * Is @gpa mapped for @vcpu now, by a leaf? 1 or 0, and the last entry on its path in *lookup;
+ * -EAGAIN: somebody is alone in the VM, try again; -EINVAL: wider than the VM's GPAs. A GPA without
+ * the shared bit, in a VM that has one, is looked up in the mirror. vCPU thread; never waits. What
+ * it says may be over when it returns.
+ */
+int tpt_vcpu_lookup(struct tpt_vcpu *vcpu, tpt_gpa gpa, struct tpt_lookup *lookup);
+
 /* The exit record of the last fault. Valid until the vCPU's next call. */
 const struct tpt_exit *tpt_vcpu_exit(const struct tpt_vcpu *vcpu);
 

@@ -54,7 +54,8 @@ enum counter {
 	COUNT_PF_END = COUNT_PF + TPT_RET_PF_SPURIOUS,
 	COUNT_PF_MMIO_SPTE_CREATED,
 	COUNT_PF_FAST,
-	COUNT_PF_PREFETCH, /* of those faults: not the guest's */
+	COUNT_PF_FIXED_FAST, /* ended FIXED, by the fast path; not counted as COUNT_PF + FIXED */
+	COUNT_PF_PREFETCH,   /* of those faults: not the guest's */
 	COUNT_CAS_LOST,
 	COUNT_CALL, /* one each of enum tpt_external_call */
 	COUNT_CALL_BUSY = COUNT_CALL + TPT_CALL_NR,
@@ -175,6 +176,27 @@ static inline bool section_is_inside(const struct actor *actor)
 {
 	return atomic_load_explicit(&((struct actor *)actor)->mark, memory_order_relaxed) &
 	       MARK_INSIDE;
+}
+
+/*
+ * The same for who would rather go another way than be refused, or be watched: nothing is entered
+ * if the answer has any of TURN_BUSY. What it enters section_leave_quickly() leaves.
+ */
+#define TURN_BUSY (TURN_ALONE | TURN_WATCHED)
+static inline uint64_t section_enter_quickly(struct actor *actor, struct vm_base *base)
+{
+	uint64_t now = atomic_load_explicit(&base->turn, memory_order_relaxed);
+
+	atomic_exchange_explicit(&actor->mark, now | MARK_INSIDE, memory_order_seq_cst);
+	now = atomic_load_explicit(&base->turn, memory_order_seq_cst);
+	if (__builtin_expect(now & TURN_BUSY, 0))
+		atomic_store_explicit(&actor->mark, MARK_OUTSIDE, memory_order_release);
+	return now;
+}
+
+static inline void section_leave_quickly(struct actor *actor)
+{
+	atomic_store_explicit(&actor->mark, MARK_OUTSIDE, memory_order_release);
 }
 
 /* What was unlinked before grace_begin() is out of everybody's reach after grace_wait() of its

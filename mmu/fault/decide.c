@@ -44,21 +44,34 @@ static __attribute__((noinline)) int refuse(const struct fault_env *env,
 	return -ERR_INVAL;
 }
 
-/* Fills the "how it was understood" part. -ERR_INVAL: a bit or an address that cannot be. */
-ALWAYS_INLINE int understand(const struct fault_vcpu *vcpu, const struct fault_env *env,
-			     struct tpt_fault *fault)
+/* What the access is, if it is to memory that is not private. */
+ALWAYS_INLINE void understood(const struct fault_vcpu *vcpu, const struct fault_env *env,
+			      struct tpt_fault *fault)
 {
-	uint64_t code = fault->error_code;
-	tpt_gfn gfn = fault->gpa.a >> TPT_PAGE_SHIFT;
-
 	fault->is_private = false;
-	fault->gfn = gfn & ~env->shared_gfn;
+	fault->gfn = fault->gpa.a >> TPT_PAGE_SHIFT & env->gfn_mask;
 	fault->as_id = fault_as_id(vcpu);
+}
+
+/* Nothing was decided yet. */
+ALWAYS_INLINE void undecided(struct tpt_fault *fault)
+{
 	fault->slot = -1;
 	fault->pfn.n = 0;
 	fault->goal_level = TPT_LEVEL_NONE;
 	fault->spte.w = 0;
 	fault->tables_linked = 0;
+}
+
+/* Fills the "how it was understood" part. -ERR_INVAL: a bit or an address that cannot be. */
+static int understand(const struct fault_vcpu *vcpu, const struct fault_env *env,
+		      struct tpt_fault *fault)
+{
+	uint64_t code = fault->error_code;
+	tpt_gfn gfn = fault->gpa.a >> TPT_PAGE_SHIFT;
+
+	understood(vcpu, env, fault);
+	undecided(fault);
 	if ((code & env->code_refused) || (fault->gpa.a & env->gpa_reserved))
 		return refuse(env, fault);
 	if (!env->private_memory)
@@ -80,7 +93,7 @@ ALWAYS_INLINE int decide_slot(struct fault_vcpu *vcpu, const struct fault_env *e
 	/* A slot that goes away takes its memory with it; before that the mismatch stands. */
 	if (env->private_memory && fault->is_private != attr_is_private(slots, fault->gfn))
 		return exit_memory_fault(vcpu, fault);
-	d->slot = slot_find_cached(slots, fault->as_id, fault->gfn, &vcpu->slot_cache);
+	d->slot = slot_find_cached(fault->gfn, &vcpu->slot_cache);
 	if (!d->slot)
 		return fault->is_private ? exit_memory_fault(vcpu, fault) : TPT_RET_PF_INVALID;
 	fault->slot = (int32_t)d->slot->id;
@@ -188,14 +201,14 @@ static void decide_level(const struct fault_vcpu *vcpu, struct tpt_fault *fault,
 
 /* The entry that was decided on is installed. Section of @turn. */
 ALWAYS_INLINE int install(struct fault_vcpu *vcpu, const struct fault_env *env,
-			  struct tpt_fault *fault, const struct decision *d, bool device,
-			  uint64_t turn)
+			  struct tpt_fault *fault, const struct memslot *slot,
+			  const struct tpt_gmem *gmem, bool device, uint64_t turn)
 {
-	if (env->backing->mark_dirty && fault->map_writable && !d->gmem)
+	if (env->backing->mark_dirty && fault->map_writable && !gmem)
 		env->backing->mark_dirty(env->backing_ctx, fault->pfn, fault->goal_level);
 	if (fault->goal_level == TPT_LEVEL_4K && !(fault->is_private && env->has_mirror))
-		return map_small(vcpu, fault, d->slot, device, turn);
-	return fault_map(vcpu, fault, d->slot, device, turn);
+		return map_small(vcpu, fault, slot, device, turn);
+	return fault_map(vcpu, fault, slot, device, turn);
 }
 
 /* The same where it may be huge: what is under way is asked again for all of it. */
@@ -210,27 +223,28 @@ static __attribute__((noinline)) int install_huge(struct fault_vcpu *vcpu, struc
 			     tpt_gfn_round(fault->gfn, fault->goal_level),
 			     tpt_level_pages(fault->goal_level), d->gmem))
 		return TPT_RET_PF_RETRY;
-	return install(vcpu, vcpu->env, fault, d, page->device, turn);
+	return install(vcpu, vcpu->env, fault, d->slot, d->gmem, page->device, turn);
 }
 
 /* Second section: if the world is still as it was decided on, the entry is installed. */
 ALWAYS_INLINE int commit(struct fault_vcpu *vcpu, const struct fault_env *env,
 			 struct tpt_fault *fault, const struct decision *d,
-			 const struct tpt_backing_page *page)
+			 const struct tpt_gmem *gmem, const struct tpt_backing_page *page)
 {
 	uint64_t turn = section_enter(&vcpu->actor);
 	int ret = TPT_RET_PF_RETRY;
 
 	if (__builtin_expect(!turn, 0))
 		return ret;
-	if (__builtin_expect(!roots_are_stale(vcpu) &&
+	if (__builtin_expect(!roots_are_stale(vcpu, env->base) &&
 				     !slots_must_retry(env->slots, &d->snapshot, d->slot,
-						       fault->gfn, 1, d->gmem),
+						       fault->gfn, 1, gmem),
 			     1)) {
 		fault->pfn = page->pfn;
 		fault->req_level = fault->goal_level = TPT_LEVEL_4K;
-		ret = page->level == TPT_LEVEL_4K ? install(vcpu, env, fault, d, page->device, turn)
-						  : install_huge(vcpu, fault, d, page, turn);
+		ret = page->level == TPT_LEVEL_4K
+			      ? install(vcpu, env, fault, d->slot, gmem, page->device, turn)
+			      : install_huge(vcpu, fault, d, page, turn);
 	}
 	section_leave(&vcpu->actor);
 	if (__builtin_expect(vcpu->detached.table != NULL, 0))
@@ -255,7 +269,7 @@ static __attribute__((noinline)) int ask_gmem(struct fault_vcpu *vcpu, struct tp
 	if (!page_is_good(vcpu->env, fault, &page))
 		return refuse_page(vcpu, fault, &page);
 	fault->map_writable = true;
-	return commit(vcpu, vcpu->env, fault, d, &page);
+	return commit(vcpu, vcpu->env, fault, d, d->gmem, &page);
 }
 
 /* The same of the backing. */
@@ -281,7 +295,7 @@ ALWAYS_INLINE int ask_backing(struct fault_vcpu *vcpu, const struct fault_env *e
 	/* What the guest may not write through this slot is not writable, whatever the host says.
 	 */
 	fault->map_writable = page.writable && !readonly;
-	return commit(vcpu, env, fault, d, &page);
+	return commit(vcpu, env, fault, d, NULL, &page);
 }
 
 /* No memslot: the access is the VMM's, and the entry that says so is cached if it may be. */
@@ -306,7 +320,6 @@ ALWAYS_INLINE int resolve(struct fault_vcpu *vcpu, const struct fault_env *env,
 	if (__builtin_expect(ret == TPT_RET_PF_CONTINUE, 1)) {
 		if (__builtin_expect(d.gmem != NULL, 0))
 			return ask_gmem(vcpu, fault, &d);
-		d.gmem = NULL;
 		return ask_backing(vcpu, env, fault, &d);
 	}
 	if (ret == TPT_RET_PF_INVALID)
@@ -315,16 +328,10 @@ ALWAYS_INLINE int resolve(struct fault_vcpu *vcpu, const struct fault_env *env,
 	return ret;
 }
 
-/* A leaf that is there: it answers the access, or can be made to. */
-ALWAYS_INLINE int look_at_leaf(struct fault_vcpu *vcpu, const struct fault_env *env,
-			       struct tpt_fault *fault, struct tree_spot at, uint64_t turn)
+/* A leaf that is there allows the access. */
+ALWAYS_INLINE int spurious(struct fault_vcpu *vcpu, const struct fault_env *env,
+			   struct tpt_fault *fault, struct tree_spot at)
 {
-	/* Before a mismatch is told to the VMM nothing is given. */
-	if (fault->prefetch ||
-	    (env->private_memory && fault->is_private != attr_is_private(env->slots, fault->gfn)))
-		return TPT_RET_PF_INVALID;
-	if (!pte_allows(&env->trees->format, at.old, fault_access(fault)))
-		return fault_fast(vcpu, fault, turn);
 	if (fault_may_be_fast(env, fault))
 		count_add(&vcpu->actor, COUNT_PF_FAST, 1);
 	fault->goal_level = (enum tpt_level)at.level;
@@ -332,15 +339,28 @@ ALWAYS_INLINE int look_at_leaf(struct fault_vcpu *vcpu, const struct fault_env *
 	return TPT_RET_PF_SPURIOUS;
 }
 
+/* A leaf that is there: it answers the access, or can be made to. */
+static int look_at_leaf(struct fault_vcpu *vcpu, const struct fault_env *env,
+			struct tpt_fault *fault, struct tree_spot at, uint64_t turn)
+{
+	/* Before a mismatch is told to the VMM nothing is given. */
+	if (fault->prefetch ||
+	    (env->private_memory && fault->is_private != attr_is_private(env->slots, fault->gfn)))
+		return TPT_RET_PF_INVALID;
+	if (!pte_allows(&env->trees->format, at.old, fault_access(fault)))
+		return fault_fast(vcpu, fault, turn);
+	return spurious(vcpu, env, fault, at);
+}
+
 /* Is the access answered by what stands in the trees already? INVALID: no. Section of @turn. */
-ALWAYS_INLINE int look(struct fault_vcpu *vcpu, const struct fault_env *env,
-		       struct tpt_fault *fault, uint64_t turn)
+static int look(struct fault_vcpu *vcpu, const struct fault_env *env, struct tpt_fault *fault,
+		uint64_t turn)
 {
 	const struct trees *trees = env->trees;
 	struct tree_spot at;
 
 	/* A vCPU whose roots are gone loads them again, if there is still a guest. */
-	if (__builtin_expect(roots_are_stale(vcpu), 0))
+	if (__builtin_expect(roots_are_stale(vcpu, env->base), 0))
 		return env->ended || vm_is_dead(env->base) ? -ERR_IO : TPT_RET_PF_RETRY;
 	if (__builtin_expect(fault_met_reserved(fault), 0))
 		return fault_cached_mmio(vcpu, fault);
@@ -353,7 +373,7 @@ ALWAYS_INLINE int look(struct fault_vcpu *vcpu, const struct fault_env *env,
 }
 
 /* One try, from the first section to the last. */
-ALWAYS_INLINE int try(struct fault_vcpu *vcpu, const struct fault_env *env, struct tpt_fault *fault)
+static int try(struct fault_vcpu *vcpu, const struct fault_env *env, struct tpt_fault *fault)
 {
 	uint64_t turn = section_enter(&vcpu->actor);
 	int ret;
@@ -383,9 +403,9 @@ static __attribute__((noinline)) int tell_outcome(struct fault_vcpu *vcpu,
 	return ret;
 }
 
-ALWAYS_INLINE int handle(struct fault_vcpu *vcpu, const struct fault_env *env,
-			 struct tpt_fault *fault)
+int fault_handle(struct fault_vcpu *vcpu, struct tpt_fault *fault)
 {
+	const struct fault_env *env = vcpu->env;
 	int ret;
 
 	vcpu->exit.reason = TPT_EXIT_NONE;
@@ -405,11 +425,6 @@ ALWAYS_INLINE int handle(struct fault_vcpu *vcpu, const struct fault_env *env,
 	return ret < TPT_RET_PF_FIXED ? tell_outcome(vcpu, fault, ret) : ret;
 }
 
-int fault_handle(struct fault_vcpu *vcpu, struct tpt_fault *fault)
-{
-	return handle(vcpu, vcpu->env, fault);
-}
-
 static __attribute__((noinline)) void tell_fault(const struct fault_vcpu *vcpu,
 						 const struct tpt_fault *fault)
 {
@@ -421,18 +436,177 @@ static __attribute__((noinline)) void tell_fault(const struct fault_vcpu *vcpu,
 						      .error_code = fault->error_code});
 }
 
+/* Counts and tells how a fault ended. */
+ALWAYS_INLINE int ended(struct fault_vcpu *vcpu, const struct tpt_fault *fault, int ret)
+{
+	PROBE3(fault_exit, vcpu->actor.vcpu, fault->gpa.a, ret);
+	count_add(&vcpu->actor, COUNT_PF + (ret < 0 ? 0u : (unsigned int)ret), 1);
+	return ret;
+}
+
+static __attribute__((noinline)) int take_plainly(struct fault_vcpu *vcpu, struct tpt_fault *fault)
+{
+	if (vcpu->env->trees->told)
+		tell_fault(vcpu, fault);
+	if (fault->prefetch)
+		count_add(&vcpu->actor, COUNT_PF_PREFETCH, 1);
+	return ended(vcpu, fault, fault_handle(vcpu, fault));
+}
+
+/* Neither is there a leaf that answers it. In the first section. */
+static __attribute__((noinline)) int take_resolving(struct fault_vcpu *vcpu,
+						    struct tpt_fault *fault)
+{
+	int ret;
+
+	undecided(fault);
+	ret = resolve(vcpu, vcpu->env, fault);
+
+	return ended(vcpu, fault, ret < TPT_RET_PF_FIXED ? tell_outcome(vcpu, fault, ret) : ret);
+}
+
+/* There is a leaf that does not allow it. In the first section, of @turn. */
+static __attribute__((noinline)) int take_fast(struct fault_vcpu *vcpu, struct tpt_fault *fault,
+					       uint64_t turn)
+{
+	int ret;
+
+	undecided(fault);
+	ret = fault_fast(vcpu, fault, turn);
+
+	if (ret == TPT_RET_PF_INVALID)
+		return take_resolving(vcpu, fault);
+	section_leave(&vcpu->actor);
+	return ended(vcpu, fault, ret < 0 ? tell_outcome(vcpu, fault, ret) : ret);
+}
+
+/* Is there anything about it that fault_handle() must see from the start? */
+static inline bool is_unusual(const struct fault_vcpu *vcpu, const struct fault_env *env,
+			      const struct tpt_fault *fault)
+{
+	return env->unusual || fault->prefetch || (fault->error_code & env->code_unusual) ||
+	       (fault->gpa.a & env->gpa_reserved) ||
+	       vcpu->actor.tables.nr < vcpu->actor.tables.want;
+}
+
+/* The table gives way: what was given back is taken back, but for a moment it was there. */
+static __attribute__((noinline)) int take_write_back(struct fault_vcpu *vcpu,
+						     struct tpt_fault *fault, entry_t *entry,
+						     tpt_spte old, uint64_t turn)
+{
+	const struct trees *trees = vcpu->env->trees;
+
+	tree_take_back(trees, entry, old, (tpt_spte){old.w | trees->format.write});
+	slot_mark_dirty(vcpu->slot_cache.slot, fault->gfn);
+	vcpu->direct_hint = (struct tree_hint){0};
+	return take_fast(vcpu, fault, turn);
+}
+
+/*
+ * fault_fast(), written out for a leaf in the hinted table that was write-protected for a log and
+ * nothing else. Needs no frame either. In the first section, of @turn.
+ */
+static __attribute__((noinline)) int take_write(struct fault_vcpu *vcpu, struct tpt_fault *fault,
+						tpt_spte old, tpt_spte leaf, uint64_t turn)
+{
+	entry_t *entry = vcpu->direct_hint.entries + (fault->gfn & (TABLE_ENTRIES - 1));
+	const struct memslot *slot = vcpu->slot_cache.slot;
+
+	if (__builtin_expect(!slot_cache_is_good(&vcpu->slot_cache, fault->gfn) || !slot ||
+				     slot->invalid || !slot_logs_dirty(slot),
+			     0))
+		return take_fast(vcpu, fault, turn);
+	if (__builtin_expect(!entry_exchange(entry, old, leaf), 0))
+		return take_fast(vcpu, fault, turn);
+	if (__builtin_expect(table_gives_way(vcpu->direct_hint.table), 0))
+		return take_write_back(vcpu, fault, entry, old, turn);
+	PROBE5(transition, fault->as_id, fault->gfn, TPT_LEVEL_4K, old.w, leaf.w);
+	dirty_mark(slot, fault->gfn);
+	section_leave_quickly(&vcpu->actor);
+	fault->slot = (int32_t)slot->id;
+	fault->goal_level = TPT_LEVEL_4K;
+	fault->pfn = pte_pfn(leaf);
+	fault->spte = leaf;
+	fault->tables_linked = 0;
+	count_add(&vcpu->actor, COUNT_PF_FIXED_FAST, 1);
+	PROBE3(fault_exit, vcpu->actor.vcpu, fault->gpa.a, TPT_RET_PF_FIXED);
+	return TPT_RET_PF_FIXED;
+}
+
+/* What to do about a leaf in the hinted table, of a format with A and D. Section of @turn. */
+ALWAYS_INLINE int take_leaf(struct fault_vcpu *vcpu, const struct fault_env *env,
+			    struct tpt_fault *fault, tpt_spte leaf, uint64_t turn)
+{
+	const struct pte_format *f = &env->trees->format;
+	const uint64_t write = TPT_PFERR_PRESENT | TPT_PFERR_WRITE;
+	uint64_t code = fault->error_code & (write | TPT_PFERR_FETCH);
+
+	if (code == write) {
+		if (!(leaf.w & f->write))
+			return leaf.w & f->mmu_writable
+				       ? take_write(vcpu, fault, leaf,
+						    (tpt_spte){leaf.w | f->write}, turn)
+				       : take_fast(vcpu, fault, turn);
+		/* KVM's fast path, which finds that there is nothing to do. */
+		count_add(&vcpu->actor, COUNT_PF_FAST, 1);
+	} else if (!pte_allows(f, leaf, fault_access(fault))) {
+		return take_fast(vcpu, fault, turn);
+	}
+	undecided(fault);
+	fault->goal_level = TPT_LEVEL_4K;
+	fault->pfn = pte_pfn(leaf);
+	section_leave_quickly(&vcpu->actor);
+	return ended(vcpu, fault, TPT_RET_PF_SPURIOUS);
+}
+
+/* A walk is made. In the first section, of @turn. */
+static __attribute__((noinline)) int take_walking(struct fault_vcpu *vcpu, struct tpt_fault *fault,
+						  uint64_t turn)
+{
+	const struct fault_env *env = vcpu->env;
+	const struct trees *trees = env->trees;
+	struct tree_spot at = tree_walk_linear(trees, trees->root[fault->as_id],
+					       fault->gfn | trees->shared_gfn, TPT_LEVEL_4K);
+
+	hint_fill(&vcpu->direct_hint, fault->gfn, TPT_LEVEL_4K, turn, at);
+	if (!spot_has_leaf(at))
+		return take_resolving(vcpu, fault);
+	if (at.level == TPT_LEVEL_4K)
+		return take_leaf(vcpu, env, fault, at.old, turn);
+	if (!pte_allows(&trees->format, at.old, fault_access(fault)))
+		return take_fast(vcpu, fault, turn);
+	undecided(fault);
+	spurious(vcpu, env, fault, at);
+	section_leave_quickly(&vcpu->actor);
+	return ended(vcpu, fault, TPT_RET_PF_SPURIOUS);
+}
+
+/*
+ * fault_handle(), written out up to the point where most faults part: what is there answers it, or
+ * the backing must be asked. Calls nobody who comes back, so that it needs no frame.
+ */
 int fault_take(struct fault_vcpu *vcpu, struct tpt_fault *fault)
 {
 	const struct fault_env *env = vcpu->env;
-	int ret;
+	struct vm_base *base = vcpu->actor.base;
+	tpt_spte old;
+	uint64_t turn;
 
-	if (__builtin_expect(env->told, 0))
-		tell_fault(vcpu, fault);
 	PROBE3(fault_entry, vcpu->actor.vcpu, fault->gpa.a, fault->error_code);
-	ret = handle(vcpu, env, fault);
-	PROBE3(fault_exit, vcpu->actor.vcpu, fault->gpa.a, ret);
-	count_add(&vcpu->actor, COUNT_PF + (ret < 0 ? 0u : (unsigned int)ret), 1);
-	if (__builtin_expect(fault->prefetch, 0))
-		count_add(&vcpu->actor, COUNT_PF_PREFETCH, 1);
-	return ret;
+	if (__builtin_expect(is_unusual(vcpu, env, fault), 0))
+		return take_plainly(vcpu, fault);
+	turn = section_enter_quickly(&vcpu->actor, base);
+	if (__builtin_expect(turn & TURN_BUSY, 0))
+		return take_plainly(vcpu, fault);
+	if (__builtin_expect(roots_are_stale(vcpu, base), 0)) {
+		section_leave_quickly(&vcpu->actor);
+		return take_plainly(vcpu, fault);
+	}
+	vcpu->exit.reason = TPT_EXIT_NONE;
+	understood(vcpu, env, fault);
+	if (!hint_is_good(&vcpu->direct_hint, fault->gfn, TPT_LEVEL_4K, turn))
+		return take_walking(vcpu, fault, turn);
+	old = hint_spot(&vcpu->direct_hint, fault->gfn, TPT_LEVEL_4K).old;
+	return pte_is_present(old) ? take_leaf(vcpu, env, fault, old, turn)
+				   : take_resolving(vcpu, fault);
 }

@@ -32,8 +32,7 @@ static inline int try_restore(struct fault_vcpu *vcpu, struct tpt_fault *fault, 
 			      struct tree_spot at)
 {
 	struct trees *trees = vcpu->env->trees;
-	const struct memslot *slot =
-		slot_find_cached(vcpu->env->slots, fault->as_id, fault->gfn, &vcpu->slot_cache);
+	const struct memslot *slot = slot_find_cached(fault->gfn, &vcpu->slot_cache);
 	tpt_spte leaf;
 	int err;
 
@@ -42,7 +41,7 @@ static inline int try_restore(struct fault_vcpu *vcpu, struct tpt_fault *fault, 
 	leaf = restored(&trees->format, slot, at, fault_access(fault));
 	if (pte_same(leaf, at.old))
 		return TPT_RET_PF_INVALID;
-	err = tree_give_write(&vcpu->actor, trees, id, fault->gfn, at, leaf);
+	err = tree_change(&vcpu->actor, trees, id, fault->gfn, at, leaf);
 	/*
 	 * After the entry, before the guest: whoever takes the mark in between protects it again.
 	 * Where W was taken back because the table gives way, another processor may have used it.

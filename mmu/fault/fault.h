@@ -25,7 +25,9 @@ struct fault_env {
 	uint64_t gpa_reserved; /* bits that no GPA has, the shared bit is none of them */
 	uint64_t pfn_reserved; /* bits that no PFN has */
 	uint64_t code_refused; /* bits that no error code has */
-	bool told;	       /* somebody listens to events */
+	uint64_t code_unusual; /* these, and others that fault_handle() must see */
+	uint64_t gfn_mask;     /* all but the shared bit */
+	bool unusual;	       /* all faults are for fault_handle() from the start */
 	uint64_t shared_gfn;   /* the shared bit as a GFN bit; 0: there is none */
 	bool has_mirror;
 	bool private_memory; /* has_mirror, or private by attribute alone */
@@ -46,8 +48,8 @@ struct fault_vcpu {
 	struct fault_env *env;
 	bool smm;
 	uint32_t root_generation; /* of the roots that the vCPU knows; 0: it knows none */
-	/* The direct one is of the address space that the vCPU is in. */
-	struct tree_hint direct_hint, mirror_hint;
+	/* Of 4K, of 4K, of 2M; the direct ones are of the address space that the vCPU is in. */
+	struct tree_hint direct_hint, mirror_hint, huge_hint;
 	struct slot_cache slot_cache;
 	struct tree_detached detached; /* by the fault under way */
 	struct dirty_ring *ring;       /* NULL: the slots' bitmaps say what it wrote */
@@ -122,13 +124,18 @@ int fault_take(struct fault_vcpu *vcpu, struct tpt_fault *fault);
 /* The same of a fault that nobody had: neither counted nor told. */
 int fault_handle(struct fault_vcpu *vcpu, struct tpt_fault *fault);
 
+/* ---- lookup.c ---- */
+
+/* tpt_vcpu_lookup(). */
+int fault_lookup(struct fault_vcpu *vcpu, tpt_gpa gpa, struct tpt_lookup *lookup);
+
 /* ---- map.c ---- */
 
 /* A vCPU whose roots are gone must load them again before its fault means anything. */
-static inline bool roots_are_stale(const struct fault_vcpu *vcpu)
+static inline bool roots_are_stale(const struct fault_vcpu *vcpu, const struct vm_base *base)
 {
 	return vcpu->root_generation !=
-	       atomic_load_explicit(&vcpu->env->base->roots, memory_order_acquire);
+	       atomic_load_explicit(&((struct vm_base *)base)->roots, memory_order_acquire);
 }
 
 /*

@@ -24,6 +24,12 @@ void fault_words_init(struct fault_env *env)
 				.w;
 }
 
+/* A transition's answer as a fault's: whoever was faster, the guest tries again. */
+static int outcome(int err)
+{
+	return err == -ERR_BUSY ? TPT_RET_PF_RETRY : err;
+}
+
 static int map_mmio(struct fault_vcpu *vcpu, struct tpt_fault *fault, struct tree_iter *it)
 {
 	struct fault_env *env = vcpu->env;
@@ -48,32 +54,24 @@ static int map_mmio(struct fault_vcpu *vcpu, struct tpt_fault *fault, struct tre
 	return TPT_RET_PF_EMULATE;
 }
 
-tpt_spte map_make_leaf(const struct fault_env *env, const struct tpt_fault *fault, enum tree_id id,
-		       unsigned int level, bool tracked, bool device)
+int map_lost(struct fault_vcpu *vcpu, struct tpt_fault *fault, const struct memslot *slot,
+	     struct tree_hint *hint)
 {
-	const struct trees *trees = env->trees;
-
-	return pte_make_leaf(&trees->format,
-			     &(struct pte_leaf){.pfn = fault->pfn,
-						.level = level,
-						.host_writable = fault->map_writable,
-						.write = fault->map_writable && !tracked,
-						.accessed = !fault->prefetch,
-						.nx = is_nx_huge(trees, id, level),
-						.memtype = fault_memtype(env, device)});
+	count_add(&vcpu->actor, COUNT_CAS_LOST, 1);
+	*hint = (struct tree_hint){0};
+	/*
+	 * If the table gives way the leaf was there for a moment, and another processor may have
+	 * written through it.
+	 */
+	if (fault->map_writable)
+		fault_mark_dirty(vcpu, slot, fault->gfn);
+	return TPT_RET_PF_RETRY;
 }
 
-int map_failed(struct fault_vcpu *vcpu, const struct memslot *slot, tpt_gfn gfn, tpt_spte leaf,
-	       int err)
+/* Is a leaf there one that code must not run from? */
+static bool is_nx_huge(const struct trees *trees, enum tree_id id, unsigned int level)
 {
-	/*
-	 * The table may be one that gives way. Then the leaf was there for a moment, and another
-	 * processor may have written through it.
-	 */
-	vcpu->direct_hint = (struct tree_hint){0};
-	if (slot_logs_dirty(slot) && leaf.w & vcpu->env->trees->format.write)
-		fault_mark_dirty(vcpu, slot, gfn);
-	return outcome(err);
+	return level > TPT_LEVEL_4K && id != TREE_MIRROR && trees->nx_huge_pages;
 }
 
 static int map_leaf(struct fault_vcpu *vcpu, struct tpt_fault *fault, struct tree_iter *it,
@@ -81,7 +79,14 @@ static int map_leaf(struct fault_vcpu *vcpu, struct tpt_fault *fault, struct tre
 {
 	const struct pte_format *f = &vcpu->env->trees->format;
 	bool tracked = slot_is_tracked(slot, fault->gfn);
-	tpt_spte leaf = map_make_leaf(vcpu->env, fault, it->id, it->level, tracked, device);
+	tpt_spte leaf =
+		pte_make_leaf(f, &(struct pte_leaf){.pfn = fault->pfn,
+						    .level = it->level,
+						    .host_writable = fault->map_writable,
+						    .write = fault->map_writable && !tracked,
+						    .accessed = !fault->prefetch,
+						    .nx = is_nx_huge(it->trees, it->id, it->level),
+						    .memtype = fault_memtype(vcpu->env, device)});
 	int err;
 
 	if (iter_kind(it) == PTE_LEAF &&
@@ -91,8 +96,16 @@ static int map_leaf(struct fault_vcpu *vcpu, struct tpt_fault *fault, struct tre
 		return tracked && fault_writes(fault) ? TPT_RET_PF_WRITE_PROTECTED
 						      : TPT_RET_PF_SPURIOUS;
 	err = tree_transition(&vcpu->actor, it, leaf, TREE_SHARED);
-	return err ? map_failed(vcpu, slot, fault->gfn, leaf, err)
-		   : mapped(vcpu, fault, slot, leaf, tracked);
+	/*
+	 * After the entry, before the guest: whoever takes the mark in between protects it again.
+	 * If the table gave way and it was taken back, another processor may have used it.
+	 */
+	if (leaf.w & f->write)
+		fault_mark_dirty(vcpu, slot, fault->gfn);
+	if (err)
+		return outcome(err);
+	fault->spte = leaf;
+	return tracked && fault_writes(fault) ? TPT_RET_PF_WRITE_PROTECTED : TPT_RET_PF_FIXED;
 }
 
 /* What is to be remembered of a table here: that it is for code that runs, if it is. */
@@ -214,43 +227,78 @@ int map_slowly(struct fault_vcpu *vcpu, struct tpt_fault *fault, const struct me
 	return ret;
 }
 
-/* The same of a mirror. */
+/* At an EMPTY 4K entry of the mirror. */
+ALWAYS_INLINE int map_mirror_at(struct fault_vcpu *vcpu, struct tpt_fault *fault,
+				const struct memslot *slot, struct tree_spot at)
+{
+	tpt_spte leaf = map_leaf_word(vcpu->env, fault, TPT_LEVEL_4K);
+	int err = tree_install_mirror(&vcpu->actor, vcpu->env->trees, fault->gfn, at, leaf);
+
+	if (__builtin_expect(err == -ERR_BUSY, 0))
+		return map_lost(vcpu, fault, slot, &vcpu->mirror_hint);
+	if (__builtin_expect(err, 0))
+		return err;
+	fault->spte = leaf;
+	return TPT_RET_PF_FIXED;
+}
+
+static __attribute__((noinline)) int map_mirror_walking(struct fault_vcpu *vcpu,
+							struct tpt_fault *fault,
+							const struct memslot *slot, bool device,
+							uint64_t turn)
+{
+	const struct trees *trees = vcpu->env->trees;
+	struct tree_spot at =
+		tree_walk_linear(trees, trees->root[TREE_MIRROR], fault->gfn, TPT_LEVEL_4K);
+
+	hint_fill(&vcpu->mirror_hint, fault->gfn, TPT_LEVEL_4K, turn, at);
+	if (at.level != TPT_LEVEL_4K || at.old.w != PTE_EMPTY_WORD)
+		return map_slowly(vcpu, fault, slot, device);
+	return map_mirror_at(vcpu, fault, slot, at);
+}
+
+/* fault_map() of a mirror. */
 static __attribute__((noinline)) int map_mirror(struct fault_vcpu *vcpu, struct tpt_fault *fault,
 						const struct memslot *slot, bool device,
 						uint64_t turn)
 {
-	struct trees *trees = vcpu->env->trees;
-	struct tree_spot at =
-		tree_walk_hinted(trees, TREE_MIRROR, fault->gfn, &vcpu->mirror_hint, turn);
-	bool tracked = slot_is_tracked(slot, fault->gfn);
-	tpt_spte leaf;
-	int err;
+	const struct trees *trees = vcpu->env->trees;
+	struct tree_spot at;
 
-	if (at.level != (unsigned int)fault->goal_level || at.old.w != PTE_EMPTY_WORD)
+	if (__builtin_expect(fault->goal_level != TPT_LEVEL_4K || trees->mirror.released ||
+				     map_is_unusual(fault, trees, slot, device, TPT_LEVEL_4K),
+			     0))
 		return map_slowly(vcpu, fault, slot, device);
-	leaf = leaf_of(vcpu->env, fault, TREE_MIRROR, at.level, tracked, device);
-	err = tree_install_mirror(&vcpu->actor, trees, fault->gfn, at, leaf);
-	if (!err)
-		return mapped(vcpu, fault, slot, leaf, tracked);
-	vcpu->mirror_hint = (struct tree_hint){0};
-	return outcome(err);
+	if (!hint_is_good(&vcpu->mirror_hint, fault->gfn, TPT_LEVEL_4K, turn))
+		return map_mirror_walking(vcpu, fault, slot, device, turn);
+	at = hint_spot(&vcpu->mirror_hint, fault->gfn, TPT_LEVEL_4K);
+	if (__builtin_expect(at.old.w != PTE_EMPTY_WORD, 0))
+		return map_slowly(vcpu, fault, slot, device);
+	return map_mirror_at(vcpu, fault, slot, at);
+}
+
+static __attribute__((noinline)) int map_2m(struct fault_vcpu *vcpu, struct tpt_fault *fault,
+					    const struct memslot *slot, bool device, uint64_t turn)
+{
+	return map_hinted(vcpu, fault, slot, device, TPT_LEVEL_2M, &vcpu->huge_hint, turn);
+}
+
+static __attribute__((noinline)) int map_4k(struct fault_vcpu *vcpu, struct tpt_fault *fault,
+					    const struct memslot *slot, bool device, uint64_t turn)
+{
+	return map_small(vcpu, fault, slot, device, turn);
 }
 
 int fault_map(struct fault_vcpu *vcpu, struct tpt_fault *fault, const struct memslot *slot,
 	      bool device, uint64_t turn)
 {
-	const struct trees *trees = vcpu->env->trees;
-	enum tree_id id = tree_direct(fault->as_id);
-	struct tree_spot at;
-
-	if (!slot)
+	if (__builtin_expect(!slot, 0))
 		return map_slowly(vcpu, fault, slot, device);
 	if (fault->is_private && vcpu->env->has_mirror)
 		return map_mirror(vcpu, fault, slot, device, turn);
 	if (fault->goal_level == TPT_LEVEL_4K)
-		return map_small(vcpu, fault, slot, device, turn);
-	at = tree_walk(trees, id, fault->gfn, fault->goal_level);
-	if (at.level == (unsigned int)fault->goal_level && at.old.w == PTE_EMPTY_WORD)
-		return map_direct(vcpu, fault, slot, device, id, at);
+		return map_4k(vcpu, fault, slot, device, turn);
+	if (fault->goal_level == TPT_LEVEL_2M)
+		return map_2m(vcpu, fault, slot, device, turn);
 	return map_slowly(vcpu, fault, slot, device);
 }

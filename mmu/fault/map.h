@@ -12,70 +12,78 @@
  * or it is MMIO that is to be cached. */
 int map_slowly(struct fault_vcpu *vcpu, struct tpt_fault *fault, const struct memslot *slot,
 	       bool device);
-/* The leaf that the fault decided on, at @level. */
-tpt_spte map_make_leaf(const struct fault_env *env, const struct tpt_fault *fault, enum tree_id id,
-		       unsigned int level, bool tracked, bool device);
-/* The change of a direct entry to @leaf failed. */
-int map_failed(struct fault_vcpu *vcpu, const struct memslot *slot, tpt_gfn gfn, tpt_spte leaf,
-	       int err);
+/* The exchange lost, or the table gives way: RETRY. */
+int map_lost(struct fault_vcpu *vcpu, struct tpt_fault *fault, const struct memslot *slot,
+	     struct tree_hint *hint);
 
-/* A transition's answer as a fault's: whoever was faster, the guest tries again. */
-static inline int outcome(int err)
+/* Is it more than a frame in a leaf like all others at @level? */
+static inline bool map_is_unusual(const struct tpt_fault *fault, const struct trees *trees,
+				  const struct memslot *slot, bool device, unsigned int level)
 {
-	return err == -ERR_BUSY ? TPT_RET_PF_RETRY : err;
+	if (slot->track || device || fault->prefetch || trees->told || !trees->page_linear)
+		return true;
+	return level > TPT_LEVEL_4K &&
+	       (trees->nx_huge_pages || fault->pfn.n & (tpt_level_pages(level) - 1));
 }
 
-/* Is a leaf there one that code must not run from? */
-static inline bool is_nx_huge(const struct trees *trees, enum tree_id id, unsigned int level)
+/* A leaf like all others. */
+static inline tpt_spte map_leaf_word(const struct fault_env *env, const struct tpt_fault *fault,
+				     unsigned int level)
 {
-	return level > TPT_LEVEL_4K && id != TREE_MIRROR && trees->nx_huge_pages;
-}
-
-/* After the entry, before the guest: whoever takes the mark in between protects it again. */
-static inline int mapped(struct fault_vcpu *vcpu, struct tpt_fault *fault,
-			 const struct memslot *slot, tpt_spte leaf, bool tracked)
-{
-	fault->spte = leaf;
-	if (slot_logs_dirty(slot) && leaf.w & vcpu->env->trees->format.write)
-		fault_mark_dirty(vcpu, slot, fault->gfn);
-	return tracked && fault_writes(fault) ? TPT_RET_PF_WRITE_PROTECTED : TPT_RET_PF_FIXED;
-}
-
-/* Most leaves differ in their frame alone. */
-static inline tpt_spte leaf_of(const struct fault_env *env, const struct tpt_fault *fault,
-			       enum tree_id id, unsigned int level, bool tracked, bool device)
-{
-	if (__builtin_expect(
-		    tracked || device || fault->prefetch || is_nx_huge(env->trees, id, level), 0))
-		return map_make_leaf(env, fault, id, level, tracked, device);
 	return (tpt_spte){env->leaf_word[fault->map_writable] | fault->pfn.n << TPT_PAGE_SHIFT |
 			  (level > TPT_LEVEL_4K ? PTE_PS : 0)};
 }
 
 /* At an EMPTY entry of a direct tree at the goal's level. */
 ALWAYS_INLINE int map_direct(struct fault_vcpu *vcpu, struct tpt_fault *fault,
-			     const struct memslot *slot, bool device, enum tree_id id,
+			     const struct memslot *slot, struct tree_hint *hint,
 			     struct tree_spot at)
 {
-	bool tracked = slot_is_tracked(slot, fault->gfn);
-	tpt_spte leaf = leaf_of(vcpu->env, fault, id, at.level, tracked, device);
-	int err = tree_install(&vcpu->actor, vcpu->env->trees, id, fault->gfn, at, leaf);
+	const struct trees *trees = vcpu->env->trees;
+	tpt_spte leaf = map_leaf_word(vcpu->env, fault, at.level);
 
-	return __builtin_expect(err, 0) ? map_failed(vcpu, slot, fault->gfn, leaf, err)
-					: mapped(vcpu, fault, slot, leaf, tracked);
+	if (__builtin_expect(!entry_exchange(at.entry, at.old, leaf), 0))
+		return map_lost(vcpu, fault, slot, hint);
+	if (__builtin_expect(table_gives_way(at.table), 0) &&
+	    tree_take_back(trees, at.entry, at.old, leaf))
+		return map_lost(vcpu, fault, slot, hint);
+	count_add(&vcpu->actor, count_tree(TPT_TREE_DIRECT, at.level), 1);
+	PROBE5(transition, fault->as_id, fault->gfn, at.level, at.old.w, leaf.w);
+	fault->spte = leaf;
+	/* After the entry, before the guest: whoever takes the mark in between protects it again.
+	 */
+	if (__builtin_expect(slot_logs_dirty(slot), 0) && fault->map_writable)
+		fault_mark_dirty(vcpu, slot, fault->gfn);
+	return TPT_RET_PF_FIXED;
 }
 
-/* fault_map() of a 4K leaf of a direct tree over a memslot. */
+/* fault_map() of a leaf of a direct tree over a memslot, at a level that @hint is of. */
+ALWAYS_INLINE int map_hinted(struct fault_vcpu *vcpu, struct tpt_fault *fault,
+			     const struct memslot *slot, bool device, unsigned int level,
+			     struct tree_hint *hint, uint64_t turn)
+{
+	const struct trees *trees = vcpu->env->trees;
+	struct tree_spot at;
+
+	if (__builtin_expect(map_is_unusual(fault, trees, slot, device, level), 0))
+		return map_slowly(vcpu, fault, slot, device);
+	if (hint_is_good(hint, fault->gfn, level, turn)) {
+		at = hint_spot(hint, fault->gfn, level);
+	} else {
+		at = tree_walk_linear(trees, trees->root[fault->as_id],
+				      fault->gfn | trees->shared_gfn, level);
+		hint_fill(hint, fault->gfn, level, turn, at);
+	}
+	if (__builtin_expect(at.level == level && at.old.w == PTE_EMPTY_WORD, 1))
+		return map_direct(vcpu, fault, slot, hint, at);
+	return map_slowly(vcpu, fault, slot, device);
+}
+
+/* The same at 4K. */
 ALWAYS_INLINE int map_small(struct fault_vcpu *vcpu, struct tpt_fault *fault,
 			    const struct memslot *slot, bool device, uint64_t turn)
 {
-	enum tree_id id = tree_direct(fault->as_id);
-	struct tree_spot at =
-		tree_walk_hinted(vcpu->env->trees, id, fault->gfn, &vcpu->direct_hint, turn);
-
-	if (__builtin_expect(at.level == TPT_LEVEL_4K && at.old.w == PTE_EMPTY_WORD, 1))
-		return map_direct(vcpu, fault, slot, device, id, at);
-	return map_slowly(vcpu, fault, slot, device);
+	return map_hinted(vcpu, fault, slot, device, TPT_LEVEL_4K, &vcpu->direct_hint, turn);
 }
 
 #endif

@@ -45,7 +45,7 @@ static void decide(struct fault_vcpu *vcpu, struct batch *b, tpt_gfn end)
 
 	b->snapshot = slots_snapshot(slots, fault_as_id(vcpu));
 	b->slot = slot_find(slots, fault_as_id(vcpu), b->gfn);
-	if (!env->prefault_allowed || env->ended || roots_are_stale(vcpu) || !b->slot ||
+	if (!env->prefault_allowed || env->ended || roots_are_stale(vcpu, env->base) || !b->slot ||
 	    b->slot->invalid || slot_source(b->slot, false) ||
 	    (b->write && b->slot->flags & TPT_MEM_READONLY))
 		return;
@@ -285,7 +285,7 @@ static int commit(struct fault_vcpu *vcpu, const struct batch *b, struct premap 
 	int done = 0;
 
 	fault_section_enter(vcpu);
-	if (!roots_are_stale(vcpu) &&
+	if (!roots_are_stale(vcpu, env->base) &&
 	    !slots_must_retry(env->slots, &b->snapshot, b->slot, b->gfn, b->nr, false) &&
 	    first_tracked(b->slot, b->gfn, b->gfn + b->nr) == b->gfn + b->nr &&
 	    !is_huge(env, b, &work->run[0]))

@@ -32,9 +32,8 @@ int mirror_link(struct mirror *m, struct actor *actor, struct mirror_entry e, tp
 }
 
 /* @what: a PFN or the HPA of a table, as the call wants it. */
-static inline __attribute__((always_inline)) int ask(struct mirror *m, struct actor *actor,
-						     enum tpt_external_call call,
-						     struct mirror_entry e, uint64_t what)
+static int ask(struct mirror *m, struct actor *actor, enum tpt_external_call call,
+	       struct mirror_entry e, uint64_t what)
 {
 	switch (call) {
 	case TPT_CALL_BLOCK:
@@ -57,13 +56,15 @@ static inline __attribute__((always_inline)) int ask(struct mirror *m, struct ac
 	}
 }
 
-/* The answer was busy: asks again with every vCPU out of the guest. */
-static __attribute__((noinline)) int ask_again(struct mirror *m, struct actor *actor,
-					       enum tpt_external_call call, struct mirror_entry e,
-					       uint64_t what)
+/* Asks; while the answer is busy, asks again with every vCPU out of the guest. */
+static int ask_until(struct mirror *m, struct actor *actor, enum tpt_external_call call,
+		     struct mirror_entry e, uint64_t what)
 {
 	const struct tpt_platform *platform = m->base->platform;
-	int result = -ERR_BUSY;
+	int result = ask(m, actor, call, e, what);
+
+	if (result != -ERR_BUSY)
+		return result;
 
 	count_add(actor, COUNT_HOLD, 1);
 	platform->hold(m->base->platform_ctx, m->base->vm, true);
@@ -73,14 +74,6 @@ static __attribute__((noinline)) int ask_again(struct mirror *m, struct actor *a
 	}
 	platform->hold(m->base->platform_ctx, m->base->vm, false);
 	return result;
-}
-
-static inline int ask_until(struct mirror *m, struct actor *actor, enum tpt_external_call call,
-			    struct mirror_entry e, uint64_t what)
-{
-	int result = ask(m, actor, call, e, what);
-
-	return result == -ERR_BUSY ? ask_again(m, actor, call, e, what) : result;
 }
 
 int mirror_block(struct mirror *m, struct actor *actor, struct mirror_entry e)

@@ -5,15 +5,9 @@
  */
 #include "mmu/slots/slots.h"
 
-/* GFN of bit 0: the slot's first line begins at a leaf table's edge. */
-static tpt_gfn bitmap_base(tpt_gfn base_gfn)
-{
-	return base_gfn & ~(tpt_gfn)(CACHE_LINE * 8 - 1);
-}
-
 size_t dirty_bytes(tpt_gfn base_gfn, uint64_t npages)
 {
-	uint64_t bits = base_gfn + npages - bitmap_base(base_gfn);
+	uint64_t bits = base_gfn + npages - dirty_base(base_gfn);
 
 	return (size_t)((bits + CACHE_LINE * 8 - 1) / (CACHE_LINE * 8) * CACHE_LINE);
 }
@@ -44,17 +38,9 @@ static void put(_Atomic uint64_t *word, uint64_t mask)
 		atomic_fetch_or_explicit(word, mask, memory_order_seq_cst);
 }
 
-void slot_mark_dirty(const struct memslot *slot, tpt_gfn gfn)
-{
-	uint64_t bit = gfn - bitmap_base(slot->base_gfn);
-
-	if (slot->dirty)
-		put(&slot->dirty[bit / 64], 1ull << (bit % 64));
-}
-
 void slot_mark_dirty_word(const struct memslot *slot, uint64_t page, uint64_t mask)
 {
-	uint64_t bit = slot->base_gfn + page - bitmap_base(slot->base_gfn);
+	uint64_t bit = slot->base_gfn + page - dirty_base(slot->base_gfn);
 	_Atomic uint64_t *word = &slot->dirty[bit / 64];
 	unsigned int shift = bit % 64;
 
@@ -82,7 +68,7 @@ static uint64_t take(_Atomic uint64_t *word, uint64_t mask, bool clear)
 
 uint64_t slot_dirty_word(const struct memslot *slot, uint64_t page, uint64_t mask, bool clear)
 {
-	uint64_t bit = slot->base_gfn + page - bitmap_base(slot->base_gfn);
+	uint64_t bit = slot->base_gfn + page - dirty_base(slot->base_gfn);
 	_Atomic uint64_t *word = &slot->dirty[bit / 64];
 	unsigned int shift = bit % 64;
 	uint64_t found;

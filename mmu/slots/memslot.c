@@ -33,10 +33,9 @@ struct memslot *slot_find(const struct slots *slots, uint32_t as_id, tpt_gfn gfn
 	return i < set->nr && set->slot[i]->base_gfn <= gfn ? set->slot[i] : NULL;
 }
 
-struct memslot *slot_find_filling(const struct slots *slots, uint32_t as_id, tpt_gfn gfn,
-				  struct slot_cache *cache)
+struct memslot *slot_find_filling(tpt_gfn gfn, struct slot_cache *cache)
 {
-	const struct memslot_set *set = &slots->set[as_id];
+	const struct memslot_set *set = cache->set;
 	uint32_t i = slot_first_above(set, gfn);
 	tpt_gfn start = i ? set->slot[i - 1]->base_gfn + set->slot[i - 1]->npages : 0;
 	tpt_gfn end = i < set->nr ? set->slot[i]->base_gfn : UINT64_MAX;
@@ -47,7 +46,7 @@ struct memslot *slot_find_filling(const struct slots *slots, uint32_t as_id, tpt
 		start = slot->base_gfn;
 		end = start + slot->npages;
 	}
-	*cache = (struct slot_cache){set->generation, start, end - start, slot};
+	*cache = (struct slot_cache){set, set->generation, start, end - start, slot};
 	return slot;
 }
 

@@ -116,28 +116,37 @@ const char *slots_audit(const struct slots *slots);
 /* The slot that @gfn is in, INVALID or not, or NULL. O(log n). Section. */
 struct memslot *slot_find(const struct slots *slots, uint32_t as_id, tpt_gfn gfn);
 /*
- * What was found last: every GFN of [start, start + npages) is in @slot, or in none if that is
- * NULL. All 0: nothing. One for any number of address spaces; never needs to be reset, as no two
- * sets are ever of one generation.
+ * What was found last in one address space: every GFN of [start, start + npages) is in @slot, or
+ * in none if that is NULL. Good as long as the set's generation is the same.
  */
 struct slot_cache {
-	uint64_t generation; /* of the set that was asked */
+	const struct memslot_set *set;
+	uint64_t generation; /* of the set when it was asked */
 	tpt_gfn start;
-	uint64_t npages;
+	uint64_t npages; /* 0: nothing yet */
 	struct memslot *slot;
 };
 
+/* Makes it one of an address space, empty. */
+static inline void slot_cache_init(struct slot_cache *cache, const struct slots *slots,
+				   uint32_t as_id)
+{
+	*cache = (struct slot_cache){.set = &slots->set[as_id]};
+}
+
 /* Finds and fills the cache. */
-struct memslot *slot_find_filling(const struct slots *slots, uint32_t as_id, tpt_gfn gfn,
-				  struct slot_cache *cache);
+struct memslot *slot_find_filling(tpt_gfn gfn, struct slot_cache *cache);
+
+/* Does the cache know what @gfn is in? */
+static inline bool slot_cache_is_good(const struct slot_cache *cache, tpt_gfn gfn)
+{
+	return cache->generation == cache->set->generation && gfn - cache->start < cache->npages;
+}
 
 /* slot_find() of a caller who mostly asks for the same slot. */
-static inline struct memslot *slot_find_cached(const struct slots *slots, uint32_t as_id,
-					       tpt_gfn gfn, struct slot_cache *cache)
+static inline struct memslot *slot_find_cached(tpt_gfn gfn, struct slot_cache *cache)
 {
-	if (cache->generation == slots->set[as_id].generation && gfn - cache->start < cache->npages)
-		return cache->slot;
-	return slot_find_filling(slots, as_id, gfn, cache);
+	return slot_cache_is_good(cache, gfn) ? cache->slot : slot_find_filling(gfn, cache);
 }
 
 /* The slot with this id, or NULL. O(log n). Section. */
@@ -217,8 +226,29 @@ static inline bool slot_logs_dirty(const struct memslot *slot)
 	return slot->dirty;
 }
 
-/* The guest may write @gfn, or wrote it: in its log, if the slot has one. Section. */
-void slot_mark_dirty(const struct memslot *slot, tpt_gfn gfn);
+/* GFN of bit 0 of a bitmap: its first line begins at a leaf table's edge. */
+static inline tpt_gfn dirty_base(tpt_gfn base_gfn)
+{
+	return base_gfn & ~(tpt_gfn)(CACHE_LINE * 8 - 1);
+}
+
+/* The guest may write @gfn, or wrote it: in its log, which the slot has. Section. */
+static inline void dirty_mark(const struct memslot *slot, tpt_gfn gfn)
+{
+	uint64_t bit = gfn - dirty_base(slot->base_gfn);
+	_Atomic uint64_t *word = &slot->dirty[bit / 64];
+
+	/* Most pages are dirty already: looking first keeps the line shared. */
+	if (!(atomic_load_explicit(word, memory_order_relaxed) >> (bit % 64) & 1))
+		atomic_fetch_or_explicit(word, 1ull << (bit % 64), memory_order_seq_cst);
+}
+
+/* The same, if it has one. */
+static inline void slot_mark_dirty(const struct memslot *slot, tpt_gfn gfn)
+{
+	if (slot->dirty)
+		dirty_mark(slot, gfn);
+}
 /* The same of those of the 64 pages from page @page of the slot on that @mask says, each of them in
  * the slot. The slot has a log. */
 void slot_mark_dirty_word(const struct memslot *slot, uint64_t page, uint64_t mask);

@@ -37,18 +37,15 @@ ALWAYS_INLINE bool walk_step(uintptr_t linear, tpt_gfn index, unsigned int level
 	return true;
 }
 
-/* The last entry on @gfn's path: at level @goal, or above it where no table is below. The tree has
- * a root. Section. */
-ALWAYS_INLINE struct tree_spot tree_walk(const struct trees *trees, enum tree_id id, tpt_gfn gfn,
-					 unsigned int goal)
+/* tree_walk() from @root, on a platform that has linear addresses. @index: the GFN, in a direct
+ * tree with the shared bit. */
+ALWAYS_INLINE struct tree_spot tree_walk_linear(const struct trees *trees, const struct table *root,
+						tpt_gfn index, unsigned int goal)
 {
-	tpt_gfn index = id == TREE_MIRROR ? gfn : gfn | trees->shared_gfn;
-	uint64_t hpa = trees->root[id]->hpa.a;
+	uint64_t hpa = root->hpa.a;
 	uintptr_t linear = trees->page_linear;
 	struct tree_spot at;
 
-	if (__builtin_expect(!linear, 0))
-		return tree_walk_slowly(trees, id, gfn, goal);
 	if ((trees->levels < TPT_LEVEL_256T ||
 	     walk_step(linear, index, TPT_LEVEL_256T, goal, &hpa, &at)) &&
 	    walk_step(linear, index, TPT_LEVEL_512G, goal, &hpa, &at) &&
@@ -59,17 +56,58 @@ ALWAYS_INLINE struct tree_spot tree_walk(const struct trees *trees, enum tree_id
 	return at;
 }
 
+/* The last entry on @gfn's path: at level @goal, or above it where no table is below. The tree has
+ * a root. Section. */
+ALWAYS_INLINE struct tree_spot tree_walk(const struct trees *trees, enum tree_id id, tpt_gfn gfn,
+					 unsigned int goal)
+{
+	if (__builtin_expect(!trees->page_linear, 0))
+		return tree_walk_slowly(trees, id, gfn, goal);
+	return tree_walk_linear(trees, trees->root[id],
+				id == TREE_MIRROR ? gfn : gfn | trees->shared_gfn, goal);
+}
+
 /*
- * The leaf table that somebody walked to last. As long as nothing was unlinked since, which moves
- * vm_base.turn, it is a table of its tree; one that is being unlinked has its dead mark, which
- * every change looks at. All 0: none. Forgotten after a change that failed.
+ * The table at one level, 4K or 2M, that somebody walked to last. As long as nothing was unlinked
+ * since, which moves vm_base.turn, it is a table of its tree; one that is being unlinked has its
+ * dead mark, which every change looks at. All 0: none. Forgotten after a change that failed.
  */
 struct tree_hint {
 	uint64_t turn;	/* of the section in which the walk was made */
-	tpt_gfn region; /* GFN >> 9 */
+	tpt_gfn region; /* which of its level's tables: GFN >> 9 * level */
 	entry_t *entries;
 	struct table *table;
 };
+
+ALWAYS_INLINE bool hint_is_good(const struct tree_hint *hint, tpt_gfn gfn, unsigned int level,
+				uint64_t turn)
+{
+	return turn == hint->turn && gfn >> 9 * level == hint->region;
+}
+
+ALWAYS_INLINE unsigned int hint_index(tpt_gfn gfn, unsigned int level)
+{
+	return gfn >> 9 * (level - 1) & (TABLE_ENTRIES - 1);
+}
+
+ALWAYS_INLINE struct tree_spot hint_spot(const struct tree_hint *hint, tpt_gfn gfn,
+					 unsigned int level)
+{
+	entry_t *entry = hint->entries + hint_index(gfn, level);
+
+	return (struct tree_spot){entry, entry_read(entry), hint->table, level};
+}
+
+/* What a walk to @level by who is in a section of @turn found. */
+ALWAYS_INLINE void hint_fill(struct tree_hint *hint, tpt_gfn gfn, unsigned int level, uint64_t turn,
+			     struct tree_spot at)
+{
+	if (at.level == level)
+		*hint = (struct tree_hint){.turn = turn,
+					   .region = gfn >> 9 * level,
+					   .entries = at.entry - hint_index(gfn, level),
+					   .table = at.table};
+}
 
 /* tree_walk() to 4K by who is mostly in the table where he was last, and is in a section of @turn.
  * A hint is of one tree. */
@@ -78,19 +116,10 @@ ALWAYS_INLINE struct tree_spot tree_walk_hinted(const struct trees *trees, enum 
 {
 	struct tree_spot at;
 
-	if (turn == hint->turn && gfn >> 9 == hint->region) {
-		at.level = TPT_LEVEL_4K;
-		at.entry = hint->entries + (gfn & (TABLE_ENTRIES - 1));
-		at.old = entry_read(at.entry);
-		at.table = hint->table;
-		return at;
-	}
+	if (hint_is_good(hint, gfn, TPT_LEVEL_4K, turn))
+		return hint_spot(hint, gfn, TPT_LEVEL_4K);
 	at = tree_walk(trees, id, gfn, TPT_LEVEL_4K);
-	if (at.level == TPT_LEVEL_4K)
-		*hint = (struct tree_hint){.turn = turn,
-					   .region = gfn >> 9,
-					   .entries = at.entry - (gfn & (TABLE_ENTRIES - 1)),
-					   .table = at.table};
+	hint_fill(hint, gfn, TPT_LEVEL_4K, turn, at);
 	return at;
 }
 
@@ -110,95 +139,39 @@ int tree_change(struct actor *actor, struct trees *trees, enum tree_id id, tpt_g
  * transition. */
 bool tree_take_back(const struct trees *trees, entry_t *entry, tpt_spte old, tpt_spte leaf);
 
-static inline bool spot_freeze(struct tree_spot at)
+/* The exchange of one entry, and the look at its table's dead mark that is owed after it. */
+ALWAYS_INLINE bool entry_exchange(entry_t *entry, tpt_spte old, tpt_spte new_)
 {
-	uint64_t old = at.old.w;
+	uint64_t expected = old.w;
 
-	return atomic_compare_exchange_strong_explicit(at.entry, &old, PTE_FROZEN_WORD,
+	return atomic_compare_exchange_strong_explicit(entry, &expected, new_.w,
 						       memory_order_seq_cst, memory_order_acquire);
 }
 
-/* The exchange, and the look at the table's dead mark that is owed after it. */
-ALWAYS_INLINE bool spot_exchange(struct actor *actor, const struct trees *trees,
-				 struct tree_spot at, tpt_spte leaf)
+ALWAYS_INLINE bool table_gives_way(struct table *table)
 {
-	uint64_t old = at.old.w;
-
-	if (__builtin_expect(atomic_compare_exchange_strong_explicit(at.entry, &old, leaf.w,
-								     memory_order_seq_cst,
-								     memory_order_acquire),
-			     1) &&
-	    (__builtin_expect(!atomic_load_explicit(&at.table->dead, memory_order_seq_cst), 1) ||
-	     !tree_take_back(trees, at.entry, at.old, leaf)))
-		return true;
-	count_add(actor, COUNT_CAS_LOST, 1);
-	return false;
+	return atomic_load_explicit(&table->dead, memory_order_seq_cst);
 }
 
-/* Is there no rule of the transition's that could speak against @leaf at this level? */
-static inline bool is_plain_leaf(const struct trees *trees, tpt_spte leaf, unsigned int level)
-{
-	uint64_t below = (tpt_level_pages(level) - 1) << TPT_PAGE_SHIFT;
-
-	if (level == TPT_LEVEL_4K)
-		return pte_is_present(leaf);
-	return pte_is_present(leaf) && (leaf.w & PTE_PS) && level <= TPT_LEVEL_MAX_LEAF &&
-	       !(leaf.w & below) && !trees->nx_huge_pages;
-}
-
-/* The transition of an EMPTY entry of a direct tree to @leaf, in a shared section. */
-ALWAYS_INLINE int tree_install(struct actor *actor, struct trees *trees, enum tree_id id,
-			       tpt_gfn gfn, struct tree_spot at, tpt_spte leaf)
-{
-	if (__builtin_expect(at.old.w != PTE_EMPTY_WORD || trees->told ||
-				     !is_plain_leaf(trees, leaf, at.level),
-			     0))
-		return tree_change(actor, trees, id, gfn, at, leaf);
-	if (!spot_exchange(actor, trees, at, leaf))
-		return -ERR_BUSY;
-	count_add(actor, count_tree(TPT_TREE_DIRECT, at.level), 1);
-	PROBE5(transition, id, gfn, at.level, at.old.w, leaf.w);
-	return 0;
-}
-
-/* The same of a mirror: FROZEN, the call, @leaf, or EMPTY again if it was refused. */
+/*
+ * The transition of a mirror's EMPTY 4K entry to @leaf: FROZEN, the call, @leaf, or EMPTY again if
+ * it was refused. Answers as the transition's.
+ */
 ALWAYS_INLINE int tree_install_mirror(struct actor *actor, struct trees *trees, tpt_gfn gfn,
 				      struct tree_spot at, tpt_spte leaf)
 {
-	struct mirror_entry e = {gfn, (enum tpt_level)at.level};
+	struct mirror_entry e = {gfn, TPT_LEVEL_4K};
 	int err = -ERR_BUSY;
 
-	if (__builtin_expect(at.old.w != PTE_EMPTY_WORD || trees->told || trees->mirror.released ||
-				     at.level != TPT_LEVEL_4K || !pte_is_present(leaf),
-			     0))
-		return tree_change(actor, trees, TREE_MIRROR, gfn, at, leaf);
-	if (__builtin_expect(spot_freeze(at), 1)) {
-		if (!atomic_load_explicit(&at.table->dead, memory_order_seq_cst))
-			err = mirror_map(&trees->mirror, actor, e, pte_pfn(leaf));
-		atomic_store_explicit(at.entry, err ? PTE_EMPTY_WORD : leaf.w,
-				      memory_order_release);
-	}
-	if (__builtin_expect(err, 0)) {
-		if (err == -ERR_BUSY)
-			count_add(actor, COUNT_CAS_LOST, 1);
+	if (__builtin_expect(!entry_exchange(at.entry, at.old, pte_frozen()), 0))
 		return err;
-	}
+	if (__builtin_expect(!table_gives_way(at.table), 1))
+		err = mirror_map(&trees->mirror, actor, e, pte_pfn(leaf));
+	atomic_store_explicit(at.entry, err ? at.old.w : leaf.w, memory_order_release);
+	if (__builtin_expect(err, 0))
+		return err;
 	count_add(actor, count_tree(TPT_TREE_MIRROR, TPT_LEVEL_4K), 1);
-	PROBE5(transition, TREE_MIRROR, gfn, at.level, at.old.w, leaf.w);
-	return 0;
-}
-
-/* The same of a 4K leaf that is given its W back, and nothing else. */
-ALWAYS_INLINE int tree_give_write(struct actor *actor, struct trees *trees, enum tree_id id,
-				  tpt_gfn gfn, struct tree_spot at, tpt_spte leaf)
-{
-	if (__builtin_expect(at.level != TPT_LEVEL_4K || !pte_is_present(at.old) || trees->told ||
-				     leaf.w != (at.old.w | trees->format.write),
-			     0))
-		return tree_change(actor, trees, id, gfn, at, leaf);
-	if (!spot_exchange(actor, trees, at, leaf))
-		return -ERR_BUSY;
-	PROBE5(transition, id, gfn, at.level, at.old.w, leaf.w);
+	PROBE5(transition, TREE_MIRROR, gfn, TPT_LEVEL_4K, at.old.w, leaf.w);
 	return 0;
 }
 

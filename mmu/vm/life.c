@@ -139,7 +139,9 @@ static void init_env(struct tpt_vm *vm, const struct tpt_vm_config *c)
 		.backing_ctx = c->backing_ctx,
 		.gpa_reserved = ~0ull << c->guest_maxphyaddr,
 		.code_refused = ~FAULT_CODE_KNOWN | (vm_has_private(c) ? 0 : TPT_PFERR_PRIVATE),
-		.told = c->event,
+		.gfn_mask = ~vm->trees.shared_gfn,
+		.unusual = c->event || !vm->trees.page_linear || vm_has_private(c) ||
+			   c->dirty_ring_size || (c->flags & TPT_VM_NO_AD),
 		.pfn_reserved = ~0ull << (c->maxphyaddr - TPT_PAGE_SHIFT),
 		.shared_gfn = vm->trees.shared_gfn,
 		.has_mirror = c->external,
@@ -150,6 +152,7 @@ static void init_env(struct tpt_vm *vm, const struct tpt_vm_config *c)
 		.zap_chunk = c->zap_chunk,
 		.prefault_allowed = !c->external,
 	};
+	vm->env.code_unusual = vm->env.code_refused | TPT_PFERR_RSVD;
 }
 
 void tpt_vm_config_init(struct tpt_vm_config *config, enum tpt_format format)

@@ -13,14 +13,15 @@ static void add_vcpu_stats(struct tpt_vcpu_stats *s, const struct actor *a)
 	/* A fault is counted once, by how it ended. */
 	for (unsigned int i = COUNT_PF; i <= COUNT_PF_END; i++)
 		s->pf_taken += read_count(a, i);
-	s->pf_taken -= read_count(a, COUNT_PF_PREFETCH);
-	s->pf_fixed += read_count(a, COUNT_PF + TPT_RET_PF_FIXED);
+	s->pf_taken += read_count(a, COUNT_PF_FIXED_FAST) - read_count(a, COUNT_PF_PREFETCH);
+	s->pf_fixed +=
+		read_count(a, COUNT_PF + TPT_RET_PF_FIXED) + read_count(a, COUNT_PF_FIXED_FAST);
 	s->pf_emulate += read_count(a, COUNT_PF + TPT_RET_PF_EMULATE) +
 			 read_count(a, COUNT_PF + TPT_RET_PF_WRITE_PROTECTED);
 	s->pf_spurious += read_count(a, COUNT_PF + TPT_RET_PF_SPURIOUS);
 	s->pf_retry += read_count(a, COUNT_PF + TPT_RET_PF_RETRY);
 	s->pf_error += read_count(a, COUNT_PF);
-	s->pf_fast += read_count(a, COUNT_PF_FAST);
+	s->pf_fast += read_count(a, COUNT_PF_FAST) + read_count(a, COUNT_PF_FIXED_FAST);
 	s->pf_mmio_spte_created += read_count(a, COUNT_PF_MMIO_SPTE_CREATED);
 	s->cas_lost += read_count(a, COUNT_CAS_LOST);
 	for (unsigned int i = 0; i < TPT_CALL_NR; i++) {

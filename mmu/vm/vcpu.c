@@ -14,6 +14,7 @@ int tpt_vcpu_create(struct tpt_vm *vm, uint32_t id, struct tpt_vcpu **out)
 		return -ERR_NOMEM;
 	actor_init(&vm->base, &vcpu->fault.actor, (int32_t)id);
 	vcpu->fault.env = &vm->env;
+	slot_cache_init(&vcpu->fault.slot_cache, &vm->slots, 0);
 	vcpu->vm = vm;
 	vcpu->id = id;
 	if (vm->ring_size)
@@ -142,7 +143,8 @@ int tpt_vcpu_set_smm(struct tpt_vcpu *vcpu, bool smm)
 		return -ERR_INVAL;
 	if (vcpu->fault.smm != smm) {
 		vcpu->fault.smm = smm;
-		vcpu->fault.direct_hint = (struct tree_hint){0};
+		vcpu->fault.direct_hint = vcpu->fault.huge_hint = (struct tree_hint){0};
+		slot_cache_init(&vcpu->fault.slot_cache, &vcpu->vm->slots, smm);
 		vcpu->fault.root_generation = 0;
 	}
 	return 0;
@@ -156,6 +158,11 @@ void tpt_vcpu_reset_context(struct tpt_vcpu *vcpu)
 int tpt_vcpu_fault(struct tpt_vcpu *vcpu, struct tpt_fault *fault)
 {
 	return fault_take(&vcpu->fault, fault);
+}
+
+int tpt_vcpu_lookup(struct tpt_vcpu *vcpu, tpt_gpa gpa, struct tpt_lookup *lookup)
+{
+	return fault_lookup(&vcpu->fault, gpa, lookup);
 }
 
 const struct tpt_exit *tpt_vcpu_exit(const struct tpt_vcpu *vcpu)
