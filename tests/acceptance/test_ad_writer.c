@@ -254,10 +254,14 @@ static void balance(void)
 	assert_int_equal(rest.leaves + books.zapped + set_d - books.dirty - books.zapped_dirty,
 			 rest.dirty);
 	assert_int_equal(set_a - books.young - books.zapped_young, rest.young);
-	/* There was something to lose. */
-	assert_true(set_a > 1000 && set_d > 1000 && books.dirty > 1000 && books.young > 1000);
-	assert_true(books.zapped_dirty > 100 && books.zapped_young > 100);
-	assert_true(books.zapped > books.zapped_dirty && books.zapped > books.zapped_young);
+}
+
+/* Has there been something to lose, whoever of us was scheduled? */
+static bool is_enough(void)
+{
+	return books.dirty > 1000 && books.young > 1000 && books.zapped_dirty > 100 &&
+	       books.zapped_young > 100 && books.zapped > books.zapped_dirty &&
+	       books.zapped > books.zapped_young;
 }
 
 static void keep_books(enum tpt_format format, uint64_t seed)
@@ -271,7 +275,7 @@ static void keep_books(enum tpt_format format, uint64_t seed)
 		must(!pthread_create(&u[v].thread, NULL, use_all_pages, &u[v]));
 	}
 	must(!pthread_create(&sweeper.thread, NULL, sweep_all_the_time, &sweeper));
-	for (unsigned int i = 0; i < OPS; i++) {
+	for (unsigned int i = 0; i < OPS || !is_enough(); i++) {
 		zap_hot();
 		if (i % 8)
 			one_sweep(&random);
