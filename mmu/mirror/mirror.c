@@ -32,8 +32,9 @@ int mirror_link(struct mirror *m, struct actor *actor, struct mirror_entry e, tp
 }
 
 /* @what: a PFN or the HPA of a table, as the call wants it. */
-static int ask(struct mirror *m, struct actor *actor, enum tpt_external_call call,
-	       struct mirror_entry e, uint64_t what)
+static inline __attribute__((always_inline)) int ask(struct mirror *m, struct actor *actor,
+						     enum tpt_external_call call,
+						     struct mirror_entry e, uint64_t what)
 {
 	switch (call) {
 	case TPT_CALL_BLOCK:
@@ -56,15 +57,13 @@ static int ask(struct mirror *m, struct actor *actor, enum tpt_external_call cal
 	}
 }
 
-/* Asks; while the answer is busy, asks again with every vCPU out of the guest. */
-static int ask_until(struct mirror *m, struct actor *actor, enum tpt_external_call call,
-		     struct mirror_entry e, uint64_t what)
+/* The answer was busy: asks again with every vCPU out of the guest. */
+static __attribute__((noinline)) int ask_again(struct mirror *m, struct actor *actor,
+					       enum tpt_external_call call, struct mirror_entry e,
+					       uint64_t what)
 {
 	const struct tpt_platform *platform = m->base->platform;
-	int result = ask(m, actor, call, e, what);
-
-	if (result != -ERR_BUSY)
-		return result;
+	int result = -ERR_BUSY;
 
 	count_add(actor, COUNT_HOLD, 1);
 	platform->hold(m->base->platform_ctx, m->base->vm, true);
@@ -74,6 +73,14 @@ static int ask_until(struct mirror *m, struct actor *actor, enum tpt_external_ca
 	}
 	platform->hold(m->base->platform_ctx, m->base->vm, false);
 	return result;
+}
+
+static inline int ask_until(struct mirror *m, struct actor *actor, enum tpt_external_call call,
+			    struct mirror_entry e, uint64_t what)
+{
+	int result = ask(m, actor, call, e, what);
+
+	return result == -ERR_BUSY ? ask_again(m, actor, call, e, what) : result;
 }
 
 int mirror_block(struct mirror *m, struct actor *actor, struct mirror_entry e)

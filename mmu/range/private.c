@@ -26,7 +26,7 @@ static int block_leaves(struct fault_env *env, struct zap *zap, tpt_gfn *end, un
 			continue;
 		if (*nr == chunk)
 			break;
-		err = tree_transition(self, &it, pte_block(it.old), TREE_EXCLUSIVE);
+		err = tree_block(self, &it);
 		if (err)
 			break;
 		(*nr)++;
@@ -71,7 +71,7 @@ static int remove_blocked(struct fault_env *env, struct zap *zap, tpt_gfn end)
 	for (; more; more = iter_next_of_runs(&it)) {
 		if (iter_kind(&it) != PTE_BLOCKED)
 			continue;
-		err = tree_transition(&env->base->self, &it, pte_empty(), TREE_EXCLUSIVE);
+		err = tree_remove(&env->base->self, &it);
 		if (!err)
 			zap->zapped++;
 		else if (err != -ERR_BUSY)

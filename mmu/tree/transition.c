@@ -62,8 +62,9 @@ static inline bool fits_level(const struct tree_iter *it, tpt_spte new_, enum pt
 	return true;
 }
 
-static inline bool is_legal(const struct tree_iter *it, enum pte_kind old, tpt_spte new_,
-			    enum pte_kind kind, enum tree_mode mode)
+static inline __attribute__((always_inline)) bool is_legal(const struct tree_iter *it,
+							   enum pte_kind old, tpt_spte new_,
+							   enum pte_kind kind, enum tree_mode mode)
 {
 	const uint8_t *legal = legal_direct;
 
@@ -129,8 +130,9 @@ static __attribute__((noinline)) void tell(const struct actor *actor, const stru
 }
 
 /* The change is visible: count it, tell it, and make the iterator stand on it. */
-static inline void changed(struct actor *actor, struct tree_iter *it, enum pte_kind from,
-			   tpt_spte new_, enum pte_kind to)
+static inline __attribute__((always_inline)) void changed(struct actor *actor, struct tree_iter *it,
+							  enum pte_kind from, tpt_spte new_,
+							  enum pte_kind to)
 {
 	enum tpt_tree_kind tree = tree_kind(it->id);
 
@@ -247,8 +249,10 @@ static inline int change_direct(struct actor *actor, struct tree_iter *it, enum 
 }
 
 /* What the owner is asked for this change. */
-static int call_external(struct actor *actor, struct tree_iter *it, enum pte_kind from,
-			 tpt_spte old, tpt_spte new_, enum pte_kind to)
+static inline __attribute__((always_inline)) int call_external(struct actor *actor,
+							       struct tree_iter *it,
+							       enum pte_kind from, tpt_spte old,
+							       tpt_spte new_, enum pte_kind to)
 {
 	struct mirror *m = &it->trees->mirror;
 	struct mirror_entry e = {it->gfn, (enum tpt_level)it->level};
@@ -266,8 +270,9 @@ static int call_external(struct actor *actor, struct tree_iter *it, enum pte_kin
 			   : mirror_remove(m, actor, e, pte_pfn(old));
 }
 
-static inline int change_mirror(struct actor *actor, struct tree_iter *it, enum pte_kind from,
-				tpt_spte new_, enum pte_kind to, enum tree_mode mode)
+static inline __attribute__((always_inline)) int
+change_mirror(struct actor *actor, struct tree_iter *it, enum pte_kind from, tpt_spte new_,
+	      enum pte_kind to, enum tree_mode mode)
 {
 	tpt_spte old = it->old;
 	int err;
@@ -315,6 +320,25 @@ int tree_transition(struct actor *actor, struct tree_iter *it, tpt_spte new_, en
 	if (from == PTE_FROZEN)
 		return -ERR_BUSY;
 	return transition(actor, it, from, new_, to, mode);
+}
+
+/* What both phases of a removal share: of a mirror, and nobody else is there. */
+static inline __attribute__((always_inline)) int phase(struct actor *actor, struct tree_iter *it,
+						       enum pte_kind from, tpt_spte new_,
+						       enum pte_kind to)
+{
+	return it->id == TREE_MIRROR ? transition(actor, it, from, new_, to, TREE_EXCLUSIVE)
+				     : refuse(it, new_);
+}
+
+int tree_block(struct actor *actor, struct tree_iter *it)
+{
+	return phase(actor, it, PTE_LEAF, pte_block(it->old), PTE_BLOCKED);
+}
+
+int tree_remove(struct actor *actor, struct tree_iter *it)
+{
+	return phase(actor, it, PTE_BLOCKED, pte_empty(), PTE_EMPTY);
 }
 
 int tree_link(struct actor *actor, struct tree_iter *it, struct table *table, enum nx_mark mark)

@@ -300,6 +300,10 @@ enum tree_mode {
  * owner of the external table refused
  */
 int tree_transition(struct actor *actor, struct tree_iter *it, tpt_spte new_, enum tree_mode mode);
+/* The same in the exclusive section of what is a leaf of a mirror, to BLOCKED; and of what is
+ * BLOCKED, to EMPTY. */
+int tree_block(struct actor *actor, struct tree_iter *it);
+int tree_remove(struct actor *actor, struct tree_iter *it);
 /* Flushes what was translated through a detached table and hands it to the reclaimer. No shared
  * section: the flush is the embedder's. Does nothing if there is none. */
 void tree_settle(struct actor *actor, struct tree_detached *detached);
