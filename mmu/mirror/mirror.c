@@ -31,7 +31,6 @@ int mirror_link(struct mirror *m, struct actor *actor, struct mirror_entry e, tp
 			     m->ops->link(m->ctx, e.gfn, e.level, table));
 }
 
-/* @what: a PFN or the HPA of a table, as the call wants it. */
 static inline __attribute__((always_inline)) int ask(struct mirror *m, struct actor *actor,
 						     enum tpt_external_call call,
 						     struct mirror_entry e, uint64_t what)
@@ -57,10 +56,9 @@ static inline __attribute__((always_inline)) int ask(struct mirror *m, struct ac
 	}
 }
 
-/* The answer was busy: asks again with every vCPU out of the guest. */
-static __attribute__((noinline)) int ask_again(struct mirror *m, struct actor *actor,
-					       enum tpt_external_call call, struct mirror_entry e,
-					       uint64_t what)
+/* With every vCPU out of the guest. */
+int mirror_ask_again(struct mirror *m, struct actor *actor, enum tpt_external_call call,
+		     struct mirror_entry e, uint64_t what)
 {
 	const struct tpt_platform *platform = m->base->platform;
 	int result = -ERR_BUSY;
@@ -80,22 +78,12 @@ static inline int ask_until(struct mirror *m, struct actor *actor, enum tpt_exte
 {
 	int result = ask(m, actor, call, e, what);
 
-	return result == -ERR_BUSY ? ask_again(m, actor, call, e, what) : result;
-}
-
-int mirror_block(struct mirror *m, struct actor *actor, struct mirror_entry e)
-{
-	return ask_until(m, actor, TPT_CALL_BLOCK, e, 0);
+	return result == -ERR_BUSY ? mirror_ask_again(m, actor, call, e, what) : result;
 }
 
 int mirror_unblock(struct mirror *m, struct actor *actor, struct mirror_entry e)
 {
 	return ask_until(m, actor, TPT_CALL_UNBLOCK, e, 0);
-}
-
-int mirror_remove(struct mirror *m, struct actor *actor, struct mirror_entry e, tpt_pfn pfn)
-{
-	return ask_until(m, actor, TPT_CALL_REMOVE, e, pfn.n);
 }
 
 int mirror_track(struct mirror *m, struct actor *actor)

@@ -63,13 +63,38 @@ static inline int mirror_map(struct mirror *m, struct actor *actor, struct mirro
 	return mirror_answer(m, actor, TPT_CALL_MAP, e, m->ops->map(m->ctx, e.gfn, e.level, pfn));
 }
 
+/* Asks a call that was answered busy again. @what: a PFN or the HPA of a table, as the call wants.
+ */
+int mirror_ask_again(struct mirror *m, struct actor *actor, enum tpt_external_call call,
+		     struct mirror_entry e, uint64_t what);
+
+/* The first answer, and what follows if it was busy. */
+static inline int mirror_until(struct mirror *m, struct actor *actor, enum tpt_external_call call,
+			       struct mirror_entry e, uint64_t what, int result)
+{
+	result = mirror_answer(m, actor, call, e, result);
+	return __builtin_expect(result == -ERR_BUSY, 0) ? mirror_ask_again(m, actor, call, e, what)
+							: result;
+}
+
 /*
  * Exclusive section. A busy answer is tried again while all vCPUs are held out of the guest;
  * -ERR_BUSY means that even that was no use.
  */
-int mirror_block(struct mirror *m, struct actor *actor, struct mirror_entry e);
+static inline int mirror_block(struct mirror *m, struct actor *actor, struct mirror_entry e)
+{
+	return mirror_until(m, actor, TPT_CALL_BLOCK, e, 0, m->ops->block(m->ctx, e.gfn, e.level));
+}
+
 int mirror_unblock(struct mirror *m, struct actor *actor, struct mirror_entry e);
-int mirror_remove(struct mirror *m, struct actor *actor, struct mirror_entry e, tpt_pfn pfn);
+
+static inline int mirror_remove(struct mirror *m, struct actor *actor, struct mirror_entry e,
+				tpt_pfn pfn)
+{
+	return mirror_until(m, actor, TPT_CALL_REMOVE, e, pfn.n,
+			    m->ops->remove(m->ctx, e.gfn, e.level, pfn));
+}
+
 /* One epoch and its kick. After -ERR_BUSY it is still owed. Any other failure leaves BLOCKED
  * entries for good: the VM is dead. */
 int mirror_track(struct mirror *m, struct actor *actor);

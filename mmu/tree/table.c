@@ -15,7 +15,8 @@ void trees_init(struct trees *trees, struct vm_base *base)
 
 static void count_late(struct trees *trees, unsigned int counter, int64_t n)
 {
-	atomic_fetch_add_explicit(&trees->late[counter], n, memory_order_relaxed);
+	if (n)
+		atomic_fetch_add_explicit(&trees->late[counter], n, memory_order_relaxed);
 }
 
 int64_t trees_count(const struct trees *trees, unsigned int counter)
@@ -141,6 +142,23 @@ void table_unmake(struct table *table, struct actor *actor)
 
 static void reclaim_after(struct table *table, uint64_t unlinked);
 
+/* How many entries of each kind a dead table has; its children are handed on. */
+static void reclaim_entries(struct table *table, unsigned int nr[PTE_KIND_NR])
+{
+	struct trees *trees = table->trees;
+	unsigned int level = ROLE_LEVEL(table->role);
+	const entry_t *entries = table_entries(trees, table->hpa);
+
+	for (unsigned int i = 0; i < TABLE_ENTRIES; i++) {
+		tpt_spte e = entry_read(&entries[i]);
+		enum pte_kind kind = pte_kind(&trees->format, e, level);
+
+		nr[kind]++;
+		if (kind == PTE_TABLE)
+			reclaim_after(table_header(trees, pte_table_hpa(e)), table->unlinked);
+	}
+}
+
 /*
  * Frees one dead table. Its children are handed to the platform again, one by one, so that no call
  * does more than one table's work, however large the tree was; nobody has to be waited for again.
@@ -151,31 +169,14 @@ static void table_reclaim(struct tpt_deferred *d)
 	struct trees *trees = table->trees;
 	struct vm_base *base = trees->base;
 	enum tpt_tree_kind kind = table_kind(table);
-	unsigned int level = ROLE_LEVEL(table->role);
-	entry_t *entries = table_entries(trees, table->hpa);
+	unsigned int nr[PTE_KIND_NR] = {0};
 
 	grace_wait(base, table->unlinked);
-	for (unsigned int i = 0; i < TABLE_ENTRIES; i++) {
-		tpt_spte e = entry_read(&entries[i]);
-
-		switch (pte_kind(&trees->format, e, level)) {
-		case PTE_TABLE:
-			reclaim_after(table_header(trees, pte_table_hpa(e)), table->unlinked);
-			break;
-		case PTE_BLOCKED:
-			count_late(trees, count_tree(kind, COUNT_TREE_BLOCKED), -1);
-			count_late(trees, count_tree(kind, level), -1);
-			break;
-		case PTE_LEAF:
-			count_late(trees, count_tree(kind, level), -1);
-			break;
-		case PTE_MMIO:
-			count_late(trees, count_tree(kind, COUNT_TREE_MMIO), -1);
-			break;
-		default:
-			break;
-		}
-	}
+	reclaim_entries(table, nr);
+	count_late(trees, count_tree(kind, ROLE_LEVEL(table->role)),
+		   -(int64_t)(nr[PTE_LEAF] + nr[PTE_BLOCKED]));
+	count_late(trees, count_tree(kind, COUNT_TREE_BLOCKED), -(int64_t)nr[PTE_BLOCKED]);
+	count_late(trees, count_tree(kind, COUNT_TREE_MMIO), -(int64_t)nr[PTE_MMIO]);
 	page_event(table, NULL, TPT_EVENT_PREPARE_ZAP_PAGE);
 	count_late(trees, count_tree(kind, COUNT_TREE_TABLE), -1);
 	count_late(trees, COUNT_PAGES_LIVE, -1);

@@ -9,6 +9,7 @@
  *	direct, a table to a leaf or to nothing:
  *	                    old -> FROZEN, mark the table dead, -> new; then tree_settle()
  *	mirror:             old -> FROZEN, external call, -> new, or -> old if it was refused
+ *	                    (who is alone needs no exchange there: no processor writes it)
  *
  *	In a shared section the table's dead mark is read after the change; if it is set, the change
  *	is taken back: an unlinked table never gains a usable entry. If another fault in the same
@@ -102,6 +103,11 @@ static inline bool loses(const struct pte_format *f, tpt_spte old, enum pte_kind
 	       (old.w & ~new_.w & f->mmu_writable);
 }
 
+static inline bool is_leaf_kind(enum pte_kind kind)
+{
+	return kind == PTE_LEAF || kind == PTE_BLOCKED;
+}
+
 static inline void account(struct actor *actor, enum tpt_tree_kind tree, unsigned int level,
 			   enum pte_kind kind, int n)
 {
@@ -136,8 +142,13 @@ static inline __attribute__((always_inline)) void changed(struct actor *actor, s
 {
 	enum tpt_tree_kind tree = tree_kind(it->id);
 
-	account(actor, tree, it->level, from, -1);
-	account(actor, tree, it->level, to, 1);
+	/* A leaf that is blocked, or back, is a leaf. */
+	if (is_leaf_kind(from) && is_leaf_kind(to) && from != to)
+		count_add(actor, count_tree(tree, COUNT_TREE_BLOCKED), to == PTE_BLOCKED ? 1 : -1);
+	if (!is_leaf_kind(from) || !is_leaf_kind(to)) {
+		account(actor, tree, it->level, from, -1);
+		account(actor, tree, it->level, to, 1);
+	}
 	if (tree == TPT_TREE_DIRECT && loses(&it->trees->format, it->old, from, new_, to))
 		it->must_flush = true;
 	PROBE5(transition, it->id, it->gfn, it->level, it->old.w, new_.w);
@@ -270,6 +281,22 @@ static inline __attribute__((always_inline)) int call_external(struct actor *act
 			   : mirror_remove(m, actor, e, pte_pfn(old));
 }
 
+/* No processor writes a mirror: who is alone there needs no exchange. */
+static inline bool freeze(struct tree_iter *it, enum tree_mode mode)
+{
+	tpt_spte now;
+
+	if (mode == TREE_SHARED)
+		return exchange(it, pte_frozen());
+	now = entry_read(it->entry);
+	if (!pte_same(now, it->old)) {
+		it->old = now;
+		return false;
+	}
+	store(it, pte_frozen());
+	return true;
+}
+
 static inline __attribute__((always_inline)) int
 change_mirror(struct actor *actor, struct tree_iter *it, enum pte_kind from, tpt_spte new_,
 	      enum pte_kind to, enum tree_mode mode)
@@ -277,7 +304,7 @@ change_mirror(struct actor *actor, struct tree_iter *it, enum pte_kind from, tpt
 	tpt_spte old = it->old;
 	int err;
 
-	if (!exchange(it, pte_frozen()))
+	if (!freeze(it, mode))
 		return -ERR_BUSY;
 	if (mode == TREE_SHARED && table_is_dead(it)) {
 		store(it, old);
