@@ -1,133 +1,211 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* Calls from several processors at once: conflicts end in BUSY, and the books are right afterwards.
- */
+/* Calls from several processors at once: conflicts end in BUSY, and the books are right whenever
+ * all have stopped. */
 #include <pthread.h>
 
-#include "tests/tdx/check.h"
-#include "tests/tdx/random.h"
+#include "tests/tdx/invariants.h"
+#include "tests/tdx/moves.h"
 
-#define STEPS 20000
+#define NR_ACTORS WORLD_NR_LPS
+#define ROUNDS	  10
+#define STEPS	  8000
+#define NR_LEAVES 64
 
 struct actor {
-	struct lab *lab;
+	struct moves m;
 	pthread_t thread;
-	unsigned int lp;
-	int vcpu; /* -1: a host */
-	uint64_t seed;
-	unsigned int nr_busy, nr_good[RANDOM_NR_LEAVES];
+	unsigned int nr_busy, nr_good[NR_LEAVES], nr_accepted;
 };
 
-static void *run_actor(void *argument)
+static void note(struct actor *actor, const struct event *e, const struct answer *a)
+{
+	if (!a->done)
+		return;
+	actor->nr_busy += (a->regs.rax & TDX_STATUS_MASK) == TDX_OPERAND_BUSY;
+	if (e->kind == EV_HOST && (a->side == TDX_GUEST || a->regs.rax == TDX_SUCCESS))
+		actor->nr_good[(e->r[0] & TDX_RAX_LEAF) % NR_LEAVES]++;
+	actor->nr_accepted += e->kind == EV_GUEST && e->r[0] == TDG_MEM_PAGE_ACCEPT &&
+			      a->side == TDX_GUEST && a->regs.rax == TDX_SUCCESS;
+}
+
+static void *act(void *argument)
 {
 	struct actor *actor = argument;
-	struct rng rng = {actor->seed};
 
 	for (unsigned int i = 0; i < STEPS; i++) {
-		uint64_t status;
+		struct event e;
+		struct answer a;
 
-		if (actor->vcpu >= 0) {
-			random_guest_step(actor->lab, &rng, actor->lp, (unsigned int)actor->vcpu);
-			continue;
-		}
-		if (rng_below(&rng, 16) == 0)
-			random_repair(actor->lab, &rng, actor->lp);
-		status = random_host_call(actor->lab, &rng, actor->lp, actor->nr_good);
-		actor->nr_busy += (status & TDX_STATUS_MASK) == TDX_OPERAND_BUSY;
+		choose(&actor->m, &e);
+		a = world_play(actor->m.w, &e);
+		learn(&actor->m, &e, &a);
+		note(actor, &e, &a);
 	}
 	return NULL;
 }
 
-static void hosts_and_guests_side_by_side(void **state)
+/* All act, all stop, the books are looked at; again and again. */
+static void play_together(struct world *w, struct actor *actors)
 {
-	struct lab *lab = lab_create_running();
-	struct actor actors[] = {
-		{.lp = 0, .vcpu = -1, .seed = 11},
-		{.lp = 1, .vcpu = -1, .seed = 12},
-		{.lp = 2, .vcpu = 0, .seed = 13},
-		{.lp = 3, .vcpu = 1, .seed = 14},
-	};
+	struct inv *inv = inv_create(w);
+
+	for (unsigned int round = 0; round < ROUNDS; round++) {
+		for (unsigned int i = 0; i < NR_ACTORS; i++)
+			assert_int_equal(pthread_create(&actors[i].thread, NULL, act, &actors[i]),
+					 0);
+		for (unsigned int i = 0; i < NR_ACTORS; i++)
+			pthread_join(actors[i].thread, NULL);
+		/* What failed under a writer stays counted until that writer leaves: not at rest.
+		 */
+		if (!inv_check(inv))
+			fail_msg("round %u: %s (%#llx)", round, inv->broken,
+				 (unsigned long long)inv->where);
+	}
+	inv_check_rest(inv);
+	assert_null(inv->broken);
+	inv_destroy(inv);
+}
+
+static unsigned int total(const struct actor *actors, unsigned int leaf)
+{
+	unsigned int count = 0;
+
+	for (unsigned int i = 0; i < NR_ACTORS; i++)
+		count += actors[i].nr_good[leaf];
+	return count;
+}
+
+static void print_busy(const struct actor *actors)
+{
+	for (unsigned int i = 0; i < NR_ACTORS; i++)
+		print_message("processor %u: %u calls busy\n", i, actors[i].nr_busy);
+}
+
+/* Two hosts map, block, split, merge, move and remove what two vCPUs accept. */
+static void two_hosts_and_two_vcpus_on_one_td(void **state)
+{
+	static const struct world_kind kind = {.flags = TDX_CONFIG_GPAW52,
+					       .levels = 5,
+					       .nr_l2 = 2,
+					       .nr_vcpus = 2,
+					       .runnable = true};
+	struct actor *actors = calloc(NR_ACTORS, sizeof(*actors));
+	struct world *w = world_create();
 
 	(void)state;
-	for (size_t i = 0; i < 4; i++) {
-		actors[i].lab = lab;
-		assert_int_equal(pthread_create(&actors[i].thread, NULL, run_actor, &actors[i]), 0);
+	world_build(w, &kind);
+	for (unsigned int i = 0; i < NR_ACTORS; i++) {
+		struct moves *m = &actors[i].m;
+
+		*m = (struct moves){
+			.w = w, .rng = {1000 + i}, .one_lp = true, .lp = i, .spoil = 16};
+		m->only_guests = i >= 2;
+		for (unsigned int t = 0; t < NR_TDS; t++) {
+			m->td[t] = (struct world_td){
+				.tdr = WORLD_TDR, .levels = 5, .wide = true, .nr_l2 = 2};
+			for (unsigned int v = 0; m->only_guests && v < NR_VCPUS; v++)
+				m->td[t].tdvpr[v] = WORLD_VCPU(i - 2);
+		}
 	}
-	for (size_t i = 0; i < 4; i++)
-		pthread_join(actors[i].thread, NULL);
-	print_message("hosts: %u + %u pages mapped, %u + %u calls busy\n",
-		      actors[0].nr_good[TDH_MEM_PAGE_AUG], actors[1].nr_good[TDH_MEM_PAGE_AUG],
-		      actors[0].nr_busy, actors[1].nr_busy);
-	assert_true(check_all(lab));
-	lab_kick(lab, 2);
-	lab_kick(lab, 3);
-	assert_true(check_all(lab));
-	/* Each host alone gets some through on an idle machine; a busy one may run them in turn. */
-	assert_true(actors[0].nr_good[TDH_MEM_PAGE_AUG] + actors[1].nr_good[TDH_MEM_PAGE_AUG]);
-	lab_destroy(lab);
+	play_together(w, actors);
+	print_busy(actors);
+	print_message("%u pages mapped, %u removed; %u accepted\n", total(actors, TDH_MEM_PAGE_AUG),
+		      total(actors, TDH_MEM_PAGE_REMOVE),
+		      actors[2].nr_accepted + actors[3].nr_accepted);
+	assert_true(total(actors, TDH_MEM_PAGE_AUG) && total(actors, TDH_MEM_PAGE_REMOVE));
+	assert_true(total(actors, TDH_MEM_PAGE_DEMOTE) && total(actors, TDH_MEM_RANGE_BLOCK));
+	assert_true(actors[2].nr_accepted + actors[3].nr_accepted);
+	world_destroy(w);
+	free(actors);
+}
+
+/* Each processor builds TDs, runs them and takes them down; they meet in PAMT and key table. */
+static void tds_come_and_go_on_every_processor(void **state)
+{
+	struct actor *actors = calloc(NR_ACTORS, sizeof(*actors));
+	struct world *w = world_create();
+
+	(void)state;
+	for (unsigned int i = 0; i < NR_ACTORS; i++)
+		actors[i].m = (struct moves){
+			.w = w, .rng = {2000 + i}, .life = true, .one_lp = true, .lp = i};
+	play_together(w, actors);
+	print_busy(actors);
+	print_message("%u TDs made, %u run, %u keys freed\n", total(actors, TDH_MNG_CREATE),
+		      total(actors, TDH_MR_FINALIZE), total(actors, TDH_MNG_KEY_FREEID));
+	assert_true(total(actors, TDH_MNG_CREATE) && total(actors, TDH_MR_FINALIZE));
+	assert_true(total(actors, TDH_VP_ENTER));
+	world_destroy(w);
+	free(actors);
 }
 
 /* Two processors map the same page at the same GPA: exactly one of all attempts wins each round. */
 struct racer {
-	struct lab *lab;
+	struct world *w;
 	pthread_t thread;
 	pthread_barrier_t *barrier;
 	unsigned int lp;
 	unsigned int wins, refused;
 };
 
-#define ROUNDS 2000
+#define RACES 2000
 
-static bool take_away(struct lab *lab, uint64_t gpa)
+static bool take_away(struct world *w, uint64_t gpa)
 {
-	return lab_call(lab, 0, TDH_MEM_RANGE_BLOCK, gpa, LAB_TDR, 0) == TDX_SUCCESS &&
-	       lab_call(lab, 0, TDH_MEM_TRACK, LAB_TDR, 0, 0) == TDX_SUCCESS &&
-	       lab_call(lab, 0, TDH_MEM_PAGE_REMOVE, gpa, LAB_TDR, 0) == TDX_SUCCESS;
+	return world_leaf(w, 0, TDH_MEM_RANGE_BLOCK, gpa, WORLD_TDR, 0) == TDX_SUCCESS &&
+	       world_leaf(w, 0, TDH_MEM_TRACK, WORLD_TDR, 0, 0) == TDX_SUCCESS &&
+	       world_leaf(w, 0, TDH_MEM_PAGE_REMOVE, gpa, WORLD_TDR, 0) == TDX_SUCCESS;
 }
 
 static void *run_racer(void *argument)
 {
 	struct racer *racer = argument;
 
-	for (uint64_t round = 0; round < ROUNDS; round++) {
-		uint64_t gpa = (round & 511) * LAB_PAGE, status;
+	for (uint64_t race = 0; race < RACES; race++) {
+		uint64_t gpa = (race & 511) * WORLD_PAGE, status;
 
 		pthread_barrier_wait(racer->barrier);
 		do {
-			status = lab_call(racer->lab, racer->lp, TDH_MEM_PAGE_AUG, gpa, LAB_TDR,
-					  LAB_FREE);
+			status = world_leaf(racer->w, racer->lp, TDH_MEM_PAGE_AUG, gpa, WORLD_TDR,
+					    WORLD_FREE);
 		} while ((status & TDX_STATUS_MASK) == TDX_OPERAND_BUSY);
 		racer->wins += status == TDX_SUCCESS;
 		pthread_barrier_wait(racer->barrier);
 		if (racer->lp == 0)
-			racer->refused += !take_away(racer->lab, gpa);
+			racer->refused += !take_away(racer->w, gpa);
 	}
 	return NULL;
 }
 
 static void one_winner_for_one_page(void **state)
 {
-	struct lab *lab = lab_create_running();
+	static const struct world_kind kind = {.levels = 4, .nr_vcpus = 1, .runnable = true};
+	struct world *w = world_create();
+	struct inv *inv = inv_create(w);
 	pthread_barrier_t barrier;
-	struct racer racers[2] = {{.lab = lab, .barrier = &barrier},
-				  {.lab = lab, .barrier = &barrier, .lp = 1}};
+	struct racer racers[2] = {{.w = w, .barrier = &barrier},
+				  {.w = w, .barrier = &barrier, .lp = 1}};
 
 	(void)state;
+	world_build(w, &kind);
 	pthread_barrier_init(&barrier, NULL, 2);
 	for (size_t i = 0; i < 2; i++)
 		pthread_create(&racers[i].thread, NULL, run_racer, &racers[i]);
 	for (size_t i = 0; i < 2; i++)
 		pthread_join(racers[i].thread, NULL);
 	pthread_barrier_destroy(&barrier);
-	assert_int_equal(racers[0].wins + racers[1].wins, ROUNDS);
+	assert_int_equal(racers[0].wins + racers[1].wins, RACES);
 	assert_int_equal(racers[0].refused, 0);
-	assert_true(check_all(lab));
-	lab_destroy(lab);
+	assert_true(inv_check(inv));
+	inv_destroy(inv);
+	world_destroy(w);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(hosts_and_guests_side_by_side),
+		cmocka_unit_test(two_hosts_and_two_vcpus_on_one_td),
+		cmocka_unit_test(tds_come_and_go_on_every_processor),
 		cmocka_unit_test(one_winner_for_one_page),
 	};
 
