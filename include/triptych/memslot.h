@@ -94,11 +94,11 @@ struct tpt_backing_run {
  * no more. No page is lost by that: whatever was ever writable was told to mark_dirty().
  */
 struct tpt_zapped {
-	uint32_t as_id;		      /* address space: 0, or 1 for SMM */
-	enum tpt_level level;	      /* of the leaves: 4K, 2M or 1G */
-	enum tpt_flush_reason reason; /* why; the flush itself may be still to come */
-	tpt_gfn gfn; /* first frame of bit 0's leaf, which may lie before what was asked for */
-	uint32_t nr; /* bits, 1 to 512; those behind in the last word are 0 */
+	tpt_gfn gfn;	/* first frame of bit 0's leaf, which may lie before what was asked for */
+	uint32_t as_id; /* address space: 0, or 1 for SMM */
+	enum tpt_level level;	       /* of the leaves: 4K, 2M or 1G */
+	enum tpt_flush_reason reason;  /* why; the flush itself may be still to come */
+	uint32_t nr;		       /* bits, 1 to 512; those behind in the last word are 0 */
 	const uint64_t *gone;	       /* the leaves that went, one or more */
 	const uint64_t *dirty, *young; /* of those */
 };

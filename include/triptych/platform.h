@@ -37,9 +37,9 @@ enum tpt_flush_reason {
 /* What has to be flushed. */
 struct tpt_flush {
 	enum tpt_flush_reason reason;
-	bool all; /* everything that was ever cached for this VM, roots included */
-	struct tpt_gfn_range range; /* otherwise: these GFNs, in every direct tree of @as_id */
 	unsigned int as_id;	    /* address space: 0, or 1 for SMM */
+	struct tpt_gfn_range range; /* these GFNs, in every direct tree of @as_id */
+	bool all; /* instead: everything that was ever cached for this VM, roots included */
 };
 
 /* Why vCPUs are kicked out of guest mode. Each has a counter of its own. */

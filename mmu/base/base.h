@@ -227,8 +227,7 @@ void vm_die(struct vm_base *base, const char *format, ...) __attribute__((format
 void vm_log(struct vm_base *base, enum tpt_log_level level, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 
-/* Asks the platform for a flush or a kick, and counts it. */
-void vm_flush(struct actor *actor, const struct tpt_flush *flush);
+/* Asks the platform for a kick, and counts it. */
 void vm_kick(struct actor *actor, enum tpt_kick_reason reason);
 
 static inline void vm_event(const struct vm_base *base, const struct tpt_event *event)
@@ -244,6 +243,21 @@ static inline void count_add(struct actor *actor, unsigned int counter, int64_t 
 
 	atomic_store_explicit(c, atomic_load_explicit(c, memory_order_relaxed) + n,
 			      memory_order_relaxed);
+}
+
+void flush_tell(const struct actor *actor, const struct tpt_flush *flush);
+
+/* Asks the platform for a flush, and counts it. */
+static inline __attribute__((always_inline)) void vm_flush(struct actor *actor,
+							   const struct tpt_flush *flush)
+{
+	const struct vm_base *base = actor->base;
+
+	count_add(actor, COUNT_FLUSH + flush->reason, 1);
+	if (__builtin_expect(base->event != NULL, 0))
+		flush_tell(actor, flush);
+	PROBE4(flush, flush->reason, flush->as_id, flush->range.start, flush->range.end);
+	base->platform->flush(base->platform_ctx, base->vm, flush);
 }
 
 static inline unsigned int count_tree(enum tpt_tree_kind kind, unsigned int what)

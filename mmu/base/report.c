@@ -44,19 +44,13 @@ void vm_log(struct vm_base *base, enum tpt_log_level level, const char *format, 
 	log_text(base, level, text);
 }
 
-void vm_flush(struct actor *actor, const struct tpt_flush *flush)
+void flush_tell(const struct actor *actor, const struct tpt_flush *flush)
 {
-	struct vm_base *base = actor->base;
-
-	count_add(actor, COUNT_FLUSH + flush->reason, 1);
-	if (base->event)
-		vm_event(base, &(struct tpt_event){.kind = TPT_EVENT_FLUSH,
-						   .vcpu = actor->vcpu,
-						   .as_id = flush->as_id,
-						   .gfn = flush->range.start,
-						   .call = flush->reason});
-	PROBE4(flush, flush->reason, flush->as_id, flush->range.start, flush->range.end);
-	base->platform->flush(base->platform_ctx, base->vm, flush);
+	vm_event(actor->base, &(struct tpt_event){.kind = TPT_EVENT_FLUSH,
+						  .vcpu = actor->vcpu,
+						  .as_id = flush->as_id,
+						  .gfn = flush->range.start,
+						  .call = flush->reason});
 }
 
 void vm_kick(struct actor *actor, enum tpt_kick_reason reason)

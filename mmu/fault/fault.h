@@ -39,7 +39,8 @@ struct fault_env {
 	 */
 	uint64_t leaf_word[2];
 	enum tpt_level max_leaf_level, max_private_level;
-	uint32_t zap_chunk; /* private mappings a chunk of two-phase removal */
+	uint32_t zap_chunk;	   /* private mappings a chunk of two-phase removal */
+	struct tree_hint zap_hint; /* who zaps page by page; exclusive section */
 };
 
 /* A vCPU as this room sees it. All of it but the actor's first line is the vCPU thread's own. */

@@ -27,7 +27,11 @@ enum zap_reason {
  * Trees (bits of enum tree_id) that a reason may touch in this VM. Without a mirror private memory
  * is mapped by the direct tree, and told apart by the ranges that are zapped.
  */
-unsigned int zap_trees(const struct fault_env *env, enum zap_reason reason);
+unsigned int zap_trees_of(enum zap_reason reason);
+static inline unsigned int zap_trees(const struct fault_env *env, enum zap_reason reason)
+{
+	return env->has_mirror ? zap_trees_of(reason) : TREE_DIRECT_ALL;
+}
 
 /* A zap under way. The caller keeps it between chunks. */
 struct zap {

@@ -25,9 +25,9 @@ static const struct {
 	[ZAP_CONTEXT] = {TREE_DIRECT_ALL, false, TPT_FLUSH_ROOT},
 };
 
-unsigned int zap_trees(const struct fault_env *env, enum zap_reason reason)
+unsigned int zap_trees_of(enum zap_reason reason)
 {
-	return env->has_mirror ? rules[reason].trees : TREE_DIRECT_ALL;
+	return rules[reason].trees;
 }
 
 /* Does the backing hear how leaves were used that are gone? */
@@ -102,47 +102,70 @@ static __attribute__((noinline)) int zap_trees_chunk(struct fault_env *env, stru
 /* ---- one page ---- */
 
 /* Hosts take memory back page by page: a path of its own, for where nobody listens. */
-static bool is_one_page(const struct fault_env *env, const struct zap *zap)
+static inline bool is_one_page(const struct fault_env *env, const struct zap *zap)
 {
 	return zap->range.end - zap->pos == 1 && zap->trees == 1u << TREE_DIRECT &&
-	       zap->tree == TREE_DIRECT && zap->reason != ZAP_MMIO && !env->trees->told &&
-	       env->trees->root[TREE_DIRECT] && !(zap->pos >> env->trees->gfn_bits);
+	       zap->reason != ZAP_MMIO && !env->unusual;
 }
 
-static __attribute__((noinline)) void tell_page(const struct fault_env *env, const struct zap *zap,
-						tpt_spte leaf, unsigned int level)
+static inline void tell_page(const struct fault_env *env, enum tpt_flush_reason reason, tpt_gfn gfn,
+			     tpt_spte leaf)
 {
+	static const uint64_t bit[2] = {0, 1};
 	const struct pte_format *f = &env->trees->format;
-	const uint64_t gone = 1, dirty = !!(leaf.w & tree_dirty_bits(f)),
-		       young = !!(leaf.w & f->young);
 
 	env->backing->zapped(env->backing_ctx,
-			     &(struct tpt_zapped){.level = (enum tpt_level)level,
-						  .reason = rules[zap->reason].flush,
-						  .gfn = tpt_gfn_round(zap->pos, level),
+			     &(struct tpt_zapped){.level = TPT_LEVEL_4K,
+						  .reason = reason,
+						  .gfn = gfn,
 						  .nr = 1,
-						  .gone = &gone,
-						  .dirty = &dirty,
-						  .young = &young});
+						  .gone = &bit[1],
+						  .dirty = &bit[!!(leaf.w & f->dirty)],
+						  .young = &bit[!!(leaf.w & f->young)]});
 }
 
-static __attribute__((noinline)) int zap_page(struct fault_env *env, struct zap *zap)
+/* No hint: the spot of the page's 4K entry, if there is a table for it. */
+static __attribute__((noinline)) bool walk_to_page(struct fault_env *env, tpt_gfn gfn,
+						   uint64_t turn)
+{
+	const struct trees *trees = env->trees;
+	struct tree_spot at;
+
+	if (gfn >> trees->gfn_bits || !trees->root[TREE_DIRECT])
+		return false;
+	at = tree_walk_linear(trees, trees->root[TREE_DIRECT], gfn | trees->shared_gfn,
+			      TPT_LEVEL_4K);
+	hint_fill(&env->zap_hint, gfn, TPT_LEVEL_4K, turn, at);
+	return at.level == TPT_LEVEL_4K;
+}
+
+/* A 4K leaf, or nothing. */
+ALWAYS_INLINE int zap_page(struct fault_env *env, struct zap *zap, struct tree_spot at)
 {
 	struct actor *actor = &env->base->self;
-	struct tree_spot at = tree_zap_page(actor, env->trees, TREE_DIRECT, zap->pos);
-	tpt_gfn gfn = tpt_gfn_round(zap->pos, at.level);
+	enum tpt_flush_reason reason = rules[zap->reason].flush;
+	bool told = is_told(env, zap);
+	tpt_gfn gfn = zap->pos;
+	tpt_spte leaf;
 
-	hold_looked(actor, env->trees->levels - at.level + 1);
+	hold_looked(actor, 1);
 	if (!pte_is_present(at.old))
 		return 0;
+	leaf = tree_zap_leaf(actor, at);
 	zap->zapped++;
-	if (is_told(env, zap))
-		tell_page(env, zap, at.old, at.level);
-	flush(actor, zap, gfn, gfn + tpt_level_pages(at.level));
+	if (told)
+		tell_page(env, reason, gfn, leaf);
+	vm_flush(actor, &(struct tpt_flush){.reason = reason, .range = {gfn, gfn + 1}});
 	return 0;
 }
 
 int zap_chunk(struct fault_env *env, struct zap *zap)
 {
-	return is_one_page(env, zap) ? zap_page(env, zap) : zap_trees_chunk(env, zap);
+	uint64_t turn = atomic_load_explicit(&env->base->turn, memory_order_relaxed);
+
+	if (!is_one_page(env, zap) ||
+	    (!hint_is_good(&env->zap_hint, zap->pos, TPT_LEVEL_4K, turn) &&
+	     !walk_to_page(env, zap->pos, turn)))
+		return zap_trees_chunk(env, zap);
+	return zap_page(env, zap, hint_spot(&env->zap_hint, zap->pos, TPT_LEVEL_4K));
 }

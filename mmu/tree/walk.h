@@ -176,21 +176,14 @@ ALWAYS_INLINE int tree_install_mirror(struct actor *actor, struct trees *trees, 
 }
 
 /*
- * TREE_ZAP of the leaf over @gfn, walk and all, for who takes one page at a time: equal to a sweep
- * of one. Exclusive section, a direct tree that has a root, and nobody listens. Returns the spot,
- * with the leaf as it was in @old; no leaf there: nothing was changed.
+ * TREE_ZAP of one 4K leaf at a spot, for who takes one page at a time: equal to a sweep of one.
+ * Exclusive section, a direct tree, and nobody listens. Returns the leaf as it was.
  */
-ALWAYS_INLINE struct tree_spot tree_zap_page(struct actor *actor, const struct trees *trees,
-					     enum tree_id id, tpt_gfn gfn)
+ALWAYS_INLINE tpt_spte tree_zap_leaf(struct actor *actor, struct tree_spot at)
 {
-	struct tree_spot at = tree_walk(trees, id, gfn, TPT_LEVEL_4K);
-
-	/* After a walk to 4K what is present is a leaf. */
-	if (!pte_is_present(at.old))
-		return at;
 	at.old.w = atomic_exchange_explicit(at.entry, PTE_EMPTY_WORD, memory_order_seq_cst);
-	count_add(actor, count_tree(TPT_TREE_DIRECT, at.level), -1);
-	return at;
+	count_add(actor, count_tree(TPT_TREE_DIRECT, TPT_LEVEL_4K), -1);
+	return at.old;
 }
 
 #endif

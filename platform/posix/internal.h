@@ -95,7 +95,12 @@ int posix_section_init(struct tpt_posix *posix);
 void posix_section_fini(struct tpt_posix *posix);
 void posix_watch(void *ctx, bool inside);
 /* @what must not be called by a thread that is in a section: is it kept? */
-bool posix_check_may_sleep(struct tpt_posix *posix, const char *what);
+bool posix_must_not_sleep(struct tpt_posix *posix, const char *what);
+extern _Thread_local unsigned int posix_depth; /* sections that the thread is in */
+static inline bool posix_check_may_sleep(struct tpt_posix *posix, const char *what)
+{
+	return __builtin_expect(!posix_depth, 1) || posix_must_not_sleep(posix, what);
+}
 void posix_defer(void *ctx, struct tpt_deferred *d);
 void posix_barrier(void *ctx);
 void posix_lock(void *ctx);

@@ -9,27 +9,25 @@
 #include "platform/posix/internal.h"
 
 /* Sections that the thread is in, of any platform. */
-static _Thread_local unsigned int depth;
+_Thread_local unsigned int posix_depth;
 
 unsigned int tpt_posix_section_depth(void)
 {
-	return depth;
+	return posix_depth;
 }
 
 void posix_watch(void *ctx, bool inside)
 {
 	if (inside)
-		depth++;
-	else if (depth)
-		depth--;
+		posix_depth++;
+	else if (posix_depth)
+		posix_depth--;
 	else
 		posix_misuse(ctx, "a section is left that was not entered");
 }
 
-bool posix_check_may_sleep(struct tpt_posix *posix, const char *what)
+bool posix_must_not_sleep(struct tpt_posix *posix, const char *what)
 {
-	if (!depth)
-		return true;
 	posix_misuse(posix, "%s called inside a section", what);
 	return false;
 }
@@ -111,7 +109,7 @@ static void *reclaim(void *ctx)
 /* An address that no other live thread has. */
 static const void *thread_self(void)
 {
-	return &depth;
+	return &posix_depth;
 }
 
 bool tpt_posix_lock_held(const struct tpt_posix *posix)

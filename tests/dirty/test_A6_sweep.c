@@ -374,7 +374,7 @@ static void a_page_zapped_alone_is_a_sweep_of_one(void **state)
 		tpt_gfn gfn;
 
 		if (n % 500 == 0)
-			lab_open(&lab, n % 1000 ? TPT_FORMAT_EPT : TPT_FORMAT_NPT, 0, 1 + n / 1000);
+			lab_open(&lab, n % 1000 ? TPT_FORMAT_EPT : TPT_FORMAT_NPT, 0, TPT_LEVEL_4K);
 		lab.trees->told = false;
 		pages = tpt_level_pages(lab.level);
 		gfn = GFN0 + i * pages + pick(&random) % pages;
@@ -386,7 +386,9 @@ static void a_page_zapped_alone_is_a_sweep_of_one(void **state)
 		hits = tree_sweep(lab.actor, &it, it.nr, &s);
 		w = lab.entries[i] == PTE_EMPTY_WORD ? w : lab.entries[i];
 		atomic_store(&lab.entries[i], w);
-		page = tree_zap_page(lab.actor, lab.trees, TREE_DIRECT, gfn);
+		page = tree_walk(lab.trees, TREE_DIRECT, gfn, TPT_LEVEL_4K);
+		if (pte_is_present(page.old))
+			page.old = tree_zap_leaf(lab.actor, page);
 		section_exclusive_end(lab.trees->base);
 		assert_int_equal(pte_is_present(page.old), hits);
 		if (hits) {
