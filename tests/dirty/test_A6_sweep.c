@@ -8,6 +8,7 @@
  * locked operation as hardware does, as fast as it can.
  */
 #include <pthread.h>
+#include <sched.h>
 
 #include "mmu/tree/walk.h"
 #include "mmu/vm/vm.h"
@@ -522,6 +523,9 @@ static void B1_an_exclusive_change_tells_of_every_flag_that_was_set_before_it(vo
 		lab.told.nr = 0;
 		fill_clean(&lab);
 		must(!pthread_create(&thread, NULL, write_everywhere, &p));
+		/* From the first on it writes, from the last on they go. */
+		while (!atomic_load(&p.set[0]))
+			sched_yield();
 		section_exclusive_begin(lab.trees->base);
 		for (unsigned int i = TABLE_ENTRIES; i-- > 0;) {
 			struct tree_iter it = at(&lab, i);
