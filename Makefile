@@ -277,7 +277,7 @@ install: all                                       ## into DESTDIR/PREFIX
 	install -m 644 $(HEADERS) $(D_INC)
 	install -m 644 $(MODULE_A) $(D_LIB)/libtdxmodule.a
 	install -m 644 tdx/port.h tdx/seamcall.h $(D_TDX)
-	install -m 644 tdx/module/module.h $(D_TDX)/module
+	install -m 644 tdx/module/memory.h tdx/module/module.h $(D_TDX)/module
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' triptych.pc.in \
 		> $(D_LIB)/pkgconfig/triptych.pc
 	chmod 644 $(D_LIB)/pkgconfig/triptych.pc

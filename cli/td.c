@@ -21,6 +21,8 @@
 /* The module's own, and the TD's. */
 #define HKID_GLOBAL HKID_MIN
 #define HKID_TD	    (HKID_MIN + 1)
+/* Of each kind; the rest is only counted by the module. */
+#define MEMORY_EVENTS_LOGGED 16
 /* 4 levels: 48 bits of guest-physical address, the uppermost of which means shared. */
 #define LEVELS	 4
 #define GPA_BITS 48
@@ -80,12 +82,26 @@ static void clear(void *ctx, tpt_hpa hpa, uint64_t bytes)
 {
 	struct simtd *td = ctx;
 
-	for (uint64_t at = 0; at < bytes; at += TD_PAGE) {
-		void *page = machine_mem_ptr(td->machine, hpa.a + at);
+	tdx_module_host_write_lines(td->module, hpa.a, NULL, bytes);
+}
 
-		if (page)
-			memset(page, 0, TD_PAGE);
-	}
+static void write_back(void *ctx, tpt_hpa hpa, uint64_t bytes)
+{
+	struct simtd *td = ctx;
+
+	tdx_module_host_flush(td->module, hpa.a, bytes);
+}
+
+/* The host is to blame for each of them, or somebody attacks the guest. */
+static void memory_event(void *ctx, const struct tdx_memory_event *event)
+{
+	struct simtd *td = ctx;
+	char text[256];
+
+	if (tdx_module_memory_events(td->module, event->kind) > MEMORY_EVENTS_LOGGED)
+		return;
+	tdx_memory_event_text(event, text, sizeof(text));
+	simtd_log(ctx, TPT_LOG_ERROR, text);
 }
 
 static void host_log(void *ctx, enum tpt_log_level level, const char *text)
@@ -147,6 +163,10 @@ static int make_module(struct simtd *td, char *why, size_t why_size)
 		.private_hkid_min = HKID_MIN,
 		.private_hkid_max = HKID_MAX,
 		.global_hkid = HKID_GLOBAL,
+		/* As late as a cache can be: a host that forgets a write-back is found out. */
+		.memory = TDX_MEMORY_CI,
+		.write_back = TDX_WRITE_BACK_LATE,
+		.memory_event = memory_event,
 		.nr_tdmrs = 1,
 		.tdmr = {{.base = TDMR_BASE, .size = td->tdmr_bytes}},
 		.ctx = td,
@@ -181,6 +201,7 @@ static int make_host(struct simtd *td, char *why, size_t why_size)
 		.page_free = control_free,
 		.page_ptr = control_ptr,
 		.clear = clear,
+		.write_back = write_back,
 		.log = host_log,
 	};
 	const struct tdx_tdmr tdmr = {{TDMR_BASE}, td->tdmr_bytes};

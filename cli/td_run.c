@@ -382,6 +382,19 @@ static enum attempt vm_exit(struct simtd *td, unsigned int n, const struct machi
 	return lp->guest.vector ? EXCEPTION : AGAIN;
 }
 
+/* The guest read poison (SDM: #MC is an exception that makes the guest exit). */
+static enum attempt machine_check(struct simtd *td, unsigned int n, struct tdx_regs *exit)
+{
+	const struct tdx_vmexit vmexit = {
+		.reason = TDX_EXIT_EXCEPTION_NMI,
+		.interrupt_info = TDX_INTERRUPT_MACHINE_CHECK,
+	};
+	struct simtd_lp *lp = &td->lps[n];
+
+	lp->inside = tdx_module_vmexit(td->module, n, &vmexit, &lp->guest, exit) == TDX_GUEST;
+	return EXIT;
+}
+
 static enum attempt try_access(struct simtd *td, unsigned int n, const struct simtd_access *a,
 			       struct tdx_regs *exit)
 {
@@ -397,6 +410,8 @@ static enum attempt try_access(struct simtd *td, unsigned int n, const struct si
 		machine_read(cpu, a->gpa, a->buf, a->len, &hw);
 	if (hw.outcome == MACHINE_EPT_VIOLATION || hw.outcome == MACHINE_EPT_MISCONFIG)
 		return vm_exit(td, n, &hw, exit);
+	if (hw.outcome == MACHINE_CHECK)
+		return machine_check(td, n, exit);
 	if (hw.outcome != MACHINE_OK)
 		return BROKEN;
 	lp->guest.rip += INSTRUCTION_BYTES;

@@ -299,6 +299,10 @@ static void walk_private(struct machine_cpu *cpu, const struct space *space, uns
 			return;
 		}
 	} while (now != atomic_load(&machine->clock));
+	if (walk.machine_check) {
+		out->outcome = MACHINE_CHECK;
+		return;
+	}
 	out->level = walk.level + 1;
 	if (!walk.present || need & ~(unsigned int)walk.rwx) {
 		ept_format.fault(&machine->config, kind, false,
@@ -513,6 +517,27 @@ int machine_kick(struct machine *machine, struct machine_cpu *cpu)
 
 /* ---- the public accesses -------------------------------------------------------------------- */
 
+/* What the module says of a load or store of memory that the access reached. True: it is done. */
+static bool ask_module(struct machine_cpu *cpu, void *buf, size_t len, bool write,
+		       struct machine_result *out)
+{
+	const struct tdx_port_module *ops = cpu->machine->module_ops;
+
+	if (!ops || !ops->data)
+		return false;
+	switch (ops->data(cpu->machine->module, cpu->id, out->hpa, out->private_gpa, buf, len,
+			  write)) {
+	case TDX_PORT_BYTES:
+		return false;
+	case TDX_PORT_DONE:
+		return true;
+	default:
+		out->outcome = MACHINE_CHECK;
+		cpu->counters.faults[MACHINE_CHECK]++;
+		return true;
+	}
+}
+
 int machine_access(struct machine_cpu *cpu, uint64_t gpa, unsigned int kind,
 		   struct machine_result *out)
 {
@@ -521,6 +546,10 @@ int machine_access(struct machine_cpu *cpu, uint64_t gpa, unsigned int kind,
 	if (!access_begin(cpu, gpa, out))
 		return out->outcome;
 	access_locked(cpu, gpa, kind, out);
+	if (out->outcome == MACHINE_OK && kind & (MACHINE_READ | MACHINE_EXEC))
+		ask_module(cpu, NULL, 1, false, out);
+	if (out->outcome == MACHINE_OK && kind & MACHINE_WRITE)
+		ask_module(cpu, NULL, 1, true, out);
 	access_end(cpu);
 	return out->outcome;
 }
@@ -557,7 +586,7 @@ static void access_bytes(struct machine_cpu *cpu, uint64_t gpa, uint8_t *buf, si
 	if (!access_begin(cpu, gpa, out))
 		return;
 	access_locked(cpu, gpa, write ? MACHINE_WRITE : MACHINE_READ, out);
-	if (out->outcome == MACHINE_OK) {
+	if (out->outcome == MACHINE_OK && !ask_module(cpu, buf, len, write, out)) {
 		uint8_t *guest = machine_mem_ptr(cpu->machine, out->hpa);
 
 		if (guest)

@@ -183,6 +183,8 @@ enum machine_outcome {
 			      reported */
 	MACHINE_KICKED, /* machine_kick() took the LP out of guest mode: handle requests, re-enter
 			 */
+	/* #MC: the module's memory has poison there, in the data or in a Secure-EPT table. */
+	MACHINE_CHECK,
 };
 
 struct machine_result {
@@ -215,7 +217,8 @@ int machine_access(struct machine_cpu *cpu, uint64_t gpa, unsigned int kind,
 		   struct machine_result *out);
 
 /*
- * Guest memory by bytes, through machine_access() page by page, with no flush of this LP between
+ * Guest memory by bytes, through machine_access() page by page and, where a module is plugged in,
+ * through its protection of memory (tdx_port_module.data), with no flush of this LP between
  * the translation and the copy. Return as machine_access(); pages before the failing one are done.
  */
 int machine_read(struct machine_cpu *cpu, uint64_t gpa, void *buf, size_t len,
@@ -371,8 +374,8 @@ struct machine_counters {
 	uint64_t walks;	     /* from wherever they began */
 	uint64_t table_hits; /* walks that began at a cached table entry */
 	uint64_t entries_read;
-	uint64_t faults[MACHINE_KICKED + 1]; /* by outcome; [MACHINE_OK] stays 0 */
-	uint64_t accessed_set;		     /* A flags set in tables */
+	uint64_t faults[MACHINE_CHECK + 1]; /* by outcome; [MACHINE_OK] stays 0 */
+	uint64_t accessed_set;		    /* A flags set in tables */
 	uint64_t dirty_set;
 	uint64_t pml_logged; /* GPAs written to page-modification logs */
 	uint64_t ad_races;   /* compare-and-exchange lost, entry read again */

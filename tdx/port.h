@@ -3,13 +3,14 @@
  * The joint between a model of the TDX module and the processor that it runs on: two small tables
  * of functions. What a table entry means is never decided here; each side decodes by itself.
  *
- *	processor --private_walk, td_entry--> module
- *	module    --invalidate-------------> processor
+ *	processor --private_walk, td_entry, data--> module
+ *	module    --invalidate--------------------> processor
  */
 #ifndef TDX_PORT_H
 #define TDX_PORT_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 /* Most tables that one walk can visit: a 5-level tree. */
@@ -28,6 +29,7 @@ struct tdx_port_td {
 
 /* What the Secure EPT says of one private GPA. */
 struct tdx_port_walk {
+	bool machine_check; /* a table's line is poisoned: nothing else is filled but nr_tables */
 	bool present;	   /* a usable leaf was reached; otherwise the access is an EPT violation */
 	uint8_t level;	   /* level where the walk stopped: 0 = 4 KiB, 1 = 2 MiB, 2 = 1 GiB, 3, 4 */
 	uint8_t rwx;	   /* bits 2:0 of the entry where it stopped: R 1, W 2, X 4 */
@@ -35,6 +37,13 @@ struct tdx_port_walk {
 	uint8_t nr_tables; /* tables visited, root first */
 	uint64_t tables[TDX_PORT_MAX_TABLES]; /* their HPAs: what a paging-structure cache may hold
 					       */
+};
+
+/* What became of a load or store that the processor asked about. */
+enum tdx_port_data {
+	TDX_PORT_BYTES,		/* the bytes that are there are the ones: go on */
+	TDX_PORT_DONE,		/* done: the buffer is filled, or the bytes are stored */
+	TDX_PORT_MACHINE_CHECK, /* not performed: poison */
 };
 
 /* What the processor asks of the module. All functions may be called from the thread of that LP. */
@@ -48,6 +57,13 @@ struct tdx_port_module {
 	 */
 	int (*private_walk)(void *module, unsigned int lp, uint64_t gpa,
 			    struct tdx_port_walk *walk);
+	/*
+	 * A guest's load or store of @len bytes at @hpa, inside one page, through a private or a
+	 * shared translation. @buf NULL: the bytes are only touched. What memory's protection has
+	 * to say about it.
+	 */
+	enum tdx_port_data (*data)(void *module, unsigned int lp, uint64_t hpa, bool is_private,
+				   void *buf, size_t len, bool write);
 };
 
 /* What the module asks of the processor. Called from the thread that runs the SEAMCALL or TD exit.

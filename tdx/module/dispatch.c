@@ -69,6 +69,12 @@ static const struct host_leaf *leaf_of(uint64_t rax)
 	return &leaves[number];
 }
 
+/* A call in which the module dies has no other answer, unless it has let the guest in. */
+static uint64_t survivor(const struct call *call, uint64_t status)
+{
+	return atomic_load(&call->m->state) == MODULE_SHUTDOWN ? TDX_SYS_SHUTDOWN : status;
+}
+
 static uint64_t run_host_leaf(struct call *call)
 {
 	uint64_t rax = call->regs->rax;
@@ -85,7 +91,7 @@ static uint64_t run_host_leaf(struct call *call)
 		return TDX_OPERAND_INVALID | TDX_OPERAND_RAX;
 	if (leaf->clears_details)
 		call->regs->rcx = call->regs->rdx = 0;
-	return leaf->run(call);
+	return survivor(call, leaf->run(call));
 }
 
 enum tdx_side tdx_module_seamcall(void *module, unsigned int lp, struct tdx_regs *regs)

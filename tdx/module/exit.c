@@ -16,6 +16,10 @@
 #define VECTOR_PF 14
 #define VECTOR_VE 20
 
+/* Of interruption information: valid, type, vector (SDM, "VM-exit interruption-information field").
+ */
+#define INTERRUPT_KIND 0x800007ffu
+
 #define PFEC_PRESENT (1u << 0)
 #define PFEC_WRITE   (1u << 1)
 #define PFEC_USER    (1u << 2)
@@ -179,16 +183,47 @@ static void ept_violation(struct call *call, const struct tdx_vmexit *exit)
 		private_violation(call, exit);
 }
 
-static void ept_misconfiguration(struct call *call, const struct tdx_vmexit *exit)
+void exit_if_dead(struct call *call)
 {
 	const struct tdx_regs dead = {.rax = TDX_SYS_SHUTDOWN};
 
+	if (atomic_load(&call->m->state) != MODULE_SHUTDOWN)
+		return;
+	if (call->outcome == OUTCOME_EXIT)
+		*call->host = dead;
+	else
+		exit_to_host(call, EXIT_ASYNC_FAULT, &dead);
+}
+
+static void ept_misconfiguration(struct call *call, const struct tdx_vmexit *exit)
+{
 	if (exit->gpa >> call->vcpu->td->shared_bit & 1) {
 		exit_violation(call, exit, TDX_EEQ_NONE);
 		return;
 	}
 	module_fatal(call->m, "EPT misconfiguration at a private GPA");
-	exit_to_host(call, EXIT_ASYNC_FAULT, &dead);
+}
+
+/*
+ * What the guest read was poison. Its memory can't be trusted any more: nobody enters it, and the
+ * module reads none of it.
+ */
+static void machine_check(struct call *call, const struct tdx_vmexit *exit)
+{
+	const struct tdx_regs answer = {
+		.rax = TDX_NON_RECOVERABLE_TD_NON_ACCESSIBLE | exit->reason,
+		.rcx = exit->qualification,
+		.r9 = exit->interrupt_info,
+	};
+
+	atomic_store(&call->vcpu->td->fatal, true);
+	exit_to_host(call, EXIT_ASYNC_FAULT, &answer);
+}
+
+static bool is_machine_check(const struct tdx_vmexit *exit)
+{
+	return exit->reason == TDX_EXIT_EXCEPTION_NMI &&
+	       (exit->interrupt_info & INTERRUPT_KIND) == TDX_INTERRUPT_MACHINE_CHECK;
 }
 
 static void other_exit(struct call *call, const struct tdx_vmexit *exit)
@@ -240,7 +275,10 @@ enum tdx_side tdx_module_vmexit(struct tdx_module *m, unsigned int lp,
 		ept_violation(&call, exit);
 	else if (exit->reason == TDX_EXIT_EPT_MISCONFIG)
 		ept_misconfiguration(&call, exit);
+	else if (is_machine_check(exit))
+		machine_check(&call, exit);
 	else
 		other_exit(&call, exit);
+	exit_if_dead(&call);
 	return call.outcome == OUTCOME_EXIT ? TDX_HOST : TDX_GUEST;
 }

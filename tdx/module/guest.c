@@ -87,6 +87,7 @@ enum tdx_side tdx_module_tdcall(struct tdx_module *m, unsigned int lp, struct td
 			complete(&call, status);
 		}
 	}
+	exit_if_dead(&call);
 	return call.outcome == OUTCOME_EXIT ? TDX_HOST : TDX_GUEST;
 }
 

@@ -4,11 +4,10 @@
  * only: what the walk goes through can't vanish while this vCPU is counted in its epoch.
  */
 #include "tdx/module/leaves.h"
+#include "tdx/module/lines.h"
 #include "tdx/module/sept.h"
 #include "tdx/module/sept_l2.h"
 #include "tdx/module/vcpu.h"
-
-#include <string.h>
 
 #define PAGE_INFO_RESERVED 0xfff0000000000ff8ull
 #define ATTR_PENDING	   (1ull << 62)
@@ -63,14 +62,6 @@ static uint64_t exit_violation(struct page_op *op, uint64_t raw, unsigned int ty
 	return TDX_SUCCESS;
 }
 
-static void zero_page(struct tdx_module *m, uint64_t hpa)
-{
-	void *page = module_page(m, hpa);
-
-	if (page)
-		memset(page, 0, PAGE_BYTES);
-}
-
 /*
  * Zero a 2 MiB page from where the counter says. False: an interrupt came in between; the counter
  * is stored, and the guest comes again.
@@ -82,7 +73,7 @@ static bool zero_large_page(struct page_op *op)
 
 	op->raw &= ~SEPT_ACCEPT_COUNTER;
 	while (chunk < NR_CHUNKS) {
-		zero_page(op->call->m, hpa + chunk * PAGE_BYTES);
+		lines_fill(op->call->m, op->td->key, hpa + chunk * PAGE_BYTES, NULL);
 		chunk++;
 		if (chunk < NR_CHUNKS && module_interrupted(op->call)) {
 			op->raw |= (uint64_t)chunk << 12;
@@ -98,7 +89,7 @@ static uint64_t accept(struct page_op *op)
 	struct tdx_module *m = op->call->m;
 
 	if (op->level == 0) {
-		zero_page(m, sept_hpa(op->raw, 0));
+		lines_fill(m, op->td->key, sept_hpa(op->raw, 0), NULL);
 	} else if (!zero_large_page(op)) {
 		sept_write(op->walk.entry, op->raw);
 		op->call->outcome = OUTCOME_RETRY;

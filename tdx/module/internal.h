@@ -14,6 +14,8 @@
 #include "tdx/module/module.h"
 #include "tdx/module/pamt.h"
 
+#include <pthread.h>
+
 #define MAX_VMS		4  /* the TD itself and three L2 VMs */
 #define MIN_TDCX	6u /* TDCS pages without L2 VMs */
 #define MAX_TDCX	9
@@ -48,7 +50,11 @@ enum key_state { KEY_FREE, KEY_ASSIGNED, KEY_FLUSHED, KEY_RESERVED };
 struct key_owner {
 	uint8_t state;			   /* enum key_state */
 	_Atomic uint8_t packages_to_flush; /* bit per package */
+	struct mem_key *key;		   /* what it stands for now; NULL: none configured */
 };
+
+/* A key that memory is encrypted with: crypt.h. */
+struct mem_key;
 
 /* SHA-384 under way; an OpenSSL context behind it. */
 struct measurement;
@@ -59,6 +65,7 @@ struct td {
 	uint64_t uuid[4];
 	enum lifecycle lifecycle;
 	unsigned int hkid;
+	struct mem_key *key; /* NULL until the first TDH.MNG.KEY.CONFIG */
 	uint8_t packages_configured;
 	_Atomic bool fatal;
 	_Atomic uint64_t chldcnt; /* 4 KiB pages owned, without the TDR */
@@ -131,12 +138,15 @@ struct lp {
 	uint64_t last_tdvpr; /* whose translations may be here */
 };
 
+#define PAGE_LOCKS 64
+
 enum module_state { MODULE_READY, MODULE_SHUTDOWN };
 
 struct wb_point {
 	mutex8_t lock;
 	bool interrupted;
 	unsigned int next_block;
+	uint64_t begun;				/* lines_write_back_begin() */
 	uint8_t keys[TDX_MODULE_MAX_HKIDS / 8]; /* key ids that were FLUSHED at the start */
 };
 
@@ -150,6 +160,18 @@ struct tdx_module {
 	sharex_t kot_lock;
 	struct key_owner kot[TDX_MODULE_MAX_HKIDS];
 	struct wb_point wb[TDX_MODULE_MAX_PACKAGES];
+
+	/* Memory's protection: crypt.c, lines_page.c. */
+	_Atomic(struct mem_key *) keys; /* all there ever were */
+	_Atomic uint64_t next_key;
+	struct mem_key *global_key;
+	_Atomic(struct mem_key *) *shared_keys; /* by key id, below the private ones */
+	pthread_mutex_t page_locks[PAGE_LOCKS]; /* a page's lines; by its number */
+	_Atomic uint64_t watch;			/* not 0: loads must look at line states */
+	_Atomic uint64_t line_clock;		/* what was before what */
+	_Atomic uint64_t flushed;		/* all caches were written back then */
+	_Atomic uint64_t flushed_at[TDX_MODULE_MAX_PACKAGES];
+	_Atomic uint64_t events[TDX_NR_MEMORY_EVENTS];
 };
 
 /* How a guest's event goes on. */

@@ -6,6 +6,7 @@
  *	KEY.CONFIG (each package) .. VPFLUSHDONE .. PHYMEM.CACHE.WB (each package) .. KEY.FREEID
  */
 #include "tdx/module/leaves.h"
+#include "tdx/module/lines.h"
 
 #include <string.h>
 
@@ -30,6 +31,11 @@ static uint64_t config_key(struct call *call, struct td_hold *hold)
 		return TDX_LIFECYCLE_STATE_INCORRECT;
 	if (td->packages_configured & bit)
 		return TDX_KEY_CONFIGURED;
+	if (!td->key)
+		td->key = key_create(call->m, td->hkid, true);
+	if (!td->key || !key_configure(call->m, td->key, package_of(call)))
+		return TDX_KEY_GENERATION_FAILED;
+	call->m->kot[td->hkid].key = td->key;
 	td->packages_configured |= bit;
 	if (td->packages_configured == all_packages(call->m))
 		td->lifecycle = LIFE_KEYS_CONFIGURED;
@@ -84,6 +90,7 @@ static uint64_t free_key(struct call *call, struct td_hold *hold)
 		return TDX_OPERAND_BUSY | TDX_OPERAND_KOT;
 	if (!atomic_load(&m->kot[td->hkid].packages_to_flush)) {
 		m->kot[td->hkid].state = KEY_FREE;
+		m->kot[td->hkid].key = NULL;
 		td->lifecycle = LIFE_TEARDOWN;
 		status = TDX_SUCCESS;
 	}
@@ -114,6 +121,7 @@ static bool start_write_back(struct tdx_module *m, struct wb_point *wb)
 {
 	bool any = false;
 
+	wb->begun = lines_write_back_begin(m);
 	memset(wb->keys, 0, sizeof(wb->keys));
 	wb->next_block = 0;
 	for (unsigned int hkid = 0; hkid < TDX_MODULE_MAX_HKIDS; hkid++) {
@@ -125,12 +133,19 @@ static bool start_write_back(struct tdx_module *m, struct wb_point *wb)
 	return any;
 }
 
+/* Nothing is written under a key that is FLUSHED: once no cache has its lines, none ever will. */
 static void finish_write_back(struct tdx_module *m, const struct wb_point *wb, unsigned int package)
 {
-	for (unsigned int hkid = 0; hkid < TDX_MODULE_MAX_HKIDS; hkid++)
-		if (key_was_flushed(wb, hkid))
-			atomic_fetch_and(&m->kot[hkid].packages_to_flush,
-					 (uint8_t) ~(1u << package));
+	uint8_t bit = (uint8_t)(1u << package);
+
+	lines_write_back_end(m, package, wb->begun);
+	for (unsigned int hkid = 0; hkid < TDX_MODULE_MAX_HKIDS; hkid++) {
+		struct key_owner *owner = &m->kot[hkid];
+
+		if (key_was_flushed(wb, hkid) &&
+		    atomic_fetch_and(&owner->packages_to_flush, (uint8_t)~bit) == bit && owner->key)
+			atomic_store(&owner->key->retired, true);
+	}
 }
 
 static uint64_t write_back(struct call *call, struct wb_point *wb)

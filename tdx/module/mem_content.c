@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /* The host looks at or measures a TD's content: TDH.MEM.RD, TDH.MEM.WR, TDH.MR.EXTEND. */
+#include "tdx/module/lines.h"
 #include "tdx/module/mem.h"
-
-#include <string.h>
 
 #define EXTEND_BYTES 256
 
@@ -25,6 +24,9 @@ static uint64_t access_word(struct mem_op *op, const uint64_t *new_value)
 	uint8_t *page = module_page(op->call->m, leaf_page(op, op->gpa));
 	uint64_t old = 0;
 
+	if (!lines_module_check(op->call->m, op->td->key,
+				leaf_page(op, op->gpa) + leaf_offset(op, op->gpa), sizeof(old)))
+		return TDX_SYS_SHUTDOWN;
 	if (page) {
 		uint64_t *word = (uint64_t *)(page + leaf_offset(op, op->gpa));
 
@@ -98,8 +100,7 @@ uint64_t leaf_mem_wr(struct call *call)
 
 static uint64_t extend(struct mem_op *op)
 {
-	uint8_t content[EXTEND_BYTES] = {0};
-	const uint8_t *page;
+	uint8_t content[EXTEND_BYTES];
 
 	op->gpa = op->call->rcx;
 	if (op->gpa & (EXTEND_BYTES - 1) || !td_private_gpa(op->td, op->gpa))
@@ -111,9 +112,10 @@ static uint64_t extend(struct mem_op *op)
 	op->raw = op->walk.raw;
 	if (!sept_in(op->raw, op->rules->states))
 		return TDX_EPT_ENTRY_NOT_PRESENT;
-	page = module_page(op->call->m, leaf_page(op, op->gpa));
-	if (page)
-		memcpy(content, page + leaf_offset(op, op->gpa), sizeof(content));
+	if (!lines_module_load(op->call->m, op->td->key,
+			       leaf_page(op, op->gpa) + leaf_offset(op, op->gpa), content,
+			       sizeof(content)))
+		return TDX_SYS_SHUTDOWN;
 	measure_extend(op->td->mr, op->gpa, content);
 	return TDX_SUCCESS;
 }

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /* Guest pages come, move and go: TDH.MEM.PAGE.ADD, AUG, RELOCATE, REMOVE. Never a change of size.
  */
+#include "tdx/module/lines.h"
 #include "tdx/module/mem.h"
-
-#include <string.h>
 
 static void own_page(struct td *td, struct pamt_ref *ref, unsigned int level)
 {
@@ -12,21 +11,11 @@ static void own_page(struct td *td, struct pamt_ref *ref, unsigned int level)
 	atomic_fetch_add(&td->chldcnt, level_size(level) / PAGE_BYTES);
 }
 
-static void copy_page(struct tdx_module *m, uint64_t to, uint64_t from)
-{
-	void *target = module_page(m, to);
-	const void *source = module_page(m, from);
-
-	if (target && source)
-		memcpy(target, source, PAGE_BYTES);
-	else if (target)
-		memset(target, 0, PAGE_BYTES);
-}
-
 static uint64_t add_page(struct mem_op *op)
 {
 	struct tdx_module *m = op->call->m;
 	uint64_t hpa = op->call->regs->r8, source = op->call->regs->r9;
+	uint8_t content[PAGE_BYTES];
 	struct pamt_ref page;
 	uint64_t status;
 
@@ -35,7 +24,11 @@ static uint64_t add_page(struct mem_op *op)
 	status = pamt_take_page(m, hpa, TDX_OPERAND_R8, LOCK_EXCLUSIVE, TDX_PT_NDA, &page);
 	if (status != TDX_SUCCESS)
 		return status;
-	copy_page(m, hpa, source);
+	if (!lines_module_load_shared(m, source, content, sizeof(content))) {
+		pamt_release(&page);
+		return TDX_SYS_SHUTDOWN;
+	}
+	lines_fill(m, op->td->key, hpa, content);
 	mem_store_unlock(op, sept_leaf_entry(S_MAPPED, hpa));
 	measure_page_add(op->td->mr, op->gpa);
 	own_page(op->td, &page, 0);
@@ -94,6 +87,7 @@ static uint64_t remove_page(struct mem_op *op)
 		return TDX_OPERAND_BUSY | TDX_OPERAND_RCX;
 	status = mem_check_tracked(op, atomic_load(&page.entry->bepoch));
 	if (status == TDX_SUCCESS) {
+		lines_release(op->call->m, hpa, op->level);
 		sept_l2_clear_all(op->call->m, op->td, op->gpa, op->level, op->raw);
 		mem_store_unlock(op, sept_free_entry());
 		atomic_fetch_sub(&op->td->chldcnt, level_size(op->level) / PAGE_BYTES);
@@ -118,14 +112,19 @@ uint64_t leaf_mem_page_remove(struct call *call)
 	return mem_run(call, &rules, remove_page);
 }
 
-/* Both pages are held. */
-static void move_page(struct mem_op *op, struct pamt_ref *old, struct pamt_ref *new)
+/* Both pages are held. False: the old one can't be read. */
+static bool move_page(struct mem_op *op, struct pamt_ref *old, struct pamt_ref *new)
 {
 	struct tdx_module *m = op->call->m;
 	bool pending = sept_in(op->raw, S_ANY_PENDING);
+	uint8_t content[PAGE_BYTES];
 
-	if (!pending)
-		copy_page(m, new->hpa, old->hpa);
+	if (!pending) {
+		if (!lines_module_load(m, op->td->key, old->hpa, content, sizeof(content)))
+			return false;
+		lines_fill(m, op->td->key, new->hpa, content);
+	}
+	lines_release(m, old->hpa, 0);
 	pamt_free(old->entry);
 	atomic_store(&new->entry->bepoch, 0);
 	pamt_set(new->entry, TDX_PT_REG, op->td->tdr);
@@ -134,6 +133,7 @@ static void move_page(struct mem_op *op, struct pamt_ref *old, struct pamt_ref *
 		sept_l2_unblock_all(m, op->td, op->gpa, 0, op->raw);
 	mem_store_unlock(op, (sept_unblock(op->raw) & ~SEPT_HPA) | new->hpa);
 	op->call->regs->rcx = old->hpa;
+	return true;
 }
 
 static uint64_t relocate_page(struct mem_op *op)
@@ -152,7 +152,8 @@ static uint64_t relocate_page(struct mem_op *op)
 		status = pamt_take_page(m, op->call->regs->r8, TDX_OPERAND_R8, LOCK_EXCLUSIVE,
 					TDX_PT_NDA, &new);
 	if (status == TDX_SUCCESS) {
-		move_page(op, &old, &new);
+		if (!move_page(op, &old, &new))
+			status = TDX_SYS_SHUTDOWN;
 		pamt_release(&new);
 	}
 	pamt_release(&old);

@@ -5,6 +5,7 @@
  *
  * Both prepare everything first, may then be interrupted with nothing done, and commit in one go.
  */
+#include "tdx/module/lines.h"
 #include "tdx/module/mem.h"
 
 #include <string.h>
@@ -106,6 +107,8 @@ static uint64_t check_l2_tables(struct mem_op *op, struct resize_table *tables)
 		table->used = true;
 		table->parent = walk.entry;
 		table->words = sept_table(m, walk.raw & SEPT_HPA);
+		if (!lines_module_check(m, op->td->key, table->page.hpa, PAGE_BYTES))
+			return TDX_SYS_SHUTDOWN;
 		table->first = sept_read(&table->words[0]);
 		if (!l2_children_fit(op, table, sept_l2_has_alias(tables[0].first, vm)))
 			return mem_refuse(op, TDX_EPT_INVALID_PROMOTE_CONDITIONS);
@@ -130,6 +133,7 @@ static void commit_promote(struct mem_op *op, struct resize_table *tables)
 			continue;
 		if (vm)
 			sept_write(table->parent, table->first);
+		lines_release(op->call->m, table->page.hpa, 0);
 		pamt_free(table->page.entry);
 		atomic_fetch_sub(&op->td->chldcnt, 1);
 	}
@@ -167,6 +171,8 @@ static uint64_t promote(struct mem_op *op)
 	tables[0].used = true;
 	tables[0].words = sept_table(op->call->m, hpa);
 	status = mem_check_tracked(op, atomic_load(&tables[0].page.entry->bepoch));
+	if (status == TDX_SUCCESS && !lines_module_check(op->call->m, op->td->key, hpa, PAGE_BYTES))
+		status = TDX_SYS_SHUTDOWN;
 	if (status == TDX_SUCCESS)
 		status = promote_tables(op, tables);
 	release_tables(tables);
@@ -223,6 +229,7 @@ static void fill_children(const struct mem_op *op, struct resize_table *table)
 {
 	uint64_t step = table->first ? level_size(op->level - 1) : 0;
 
+	lines_take(op->call->m, op->td->key, table->page.hpa);
 	for (unsigned int i = 0; i < NR_CHILDREN; i++)
 		sept_write(&table->words[i], table->first + i * step);
 }
@@ -289,6 +296,9 @@ static uint64_t demote(struct mem_op *op)
 		status = TDX_OPERAND_BUSY | TDX_OPERAND_RCX;
 	if (status == TDX_SUCCESS)
 		commit_demote(op, tables);
+	for (unsigned int vm = 0; status != TDX_SUCCESS && vm < MAX_VMS; vm++)
+		if (tables[vm].used)
+			lines_release(m, tables[vm].page.hpa, 0);
 	release_tables(tables);
 	return status;
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /* Secure-EPT pages come and go: TDH.MEM.SEPT.ADD, SEPT.REMOVE, SEPT.RD. Never guest pages. */
+#include "tdx/module/lines.h"
 #include "tdx/module/mem.h"
 
 #include <string.h>
@@ -84,6 +85,7 @@ static void link_table(struct mem_op *op, unsigned int vm, struct new_table *tab
 {
 	uint64_t hpa = table->page.hpa;
 
+	lines_take(op->call->m, op->td->key, hpa);
 	if (vm == 0) {
 		sept_fill_free(sept_table(op->call->m, hpa));
 		mem_store_locked(op, sept_table_entry(hpa));
@@ -177,6 +179,7 @@ static bool take_l2_tables(struct mem_op *op, struct pamt_ref *pages)
 
 static void free_table(struct mem_op *op, struct pamt_ref *page)
 {
+	lines_release(op->call->m, page->hpa, 0);
 	pamt_free(page->entry);
 	atomic_fetch_sub(&op->td->chldcnt, 1);
 }
@@ -205,6 +208,8 @@ static uint64_t remove_tables(struct mem_op *op)
 	if (!pamt_take_implicit(op->call->m, hpa, 0, LOCK_EXCLUSIVE, &pages[0]))
 		return status;
 	status = mem_check_tracked(op, atomic_load(&pages[0].entry->bepoch));
+	if (status == TDX_SUCCESS && !lines_module_check(op->call->m, op->td->key, hpa, PAGE_BYTES))
+		status = TDX_SYS_SHUTDOWN;
 	if (status == TDX_SUCCESS && !table_free(op->call->m, hpa))
 		status = mem_refuse(op, TDX_EPT_PAGE_NOT_FREE);
 	if (status == TDX_SUCCESS && !take_l2_tables(op, pages))

@@ -2,6 +2,7 @@
 /* A TD from its first page to the end of its build: TDH.MNG.CREATE, ADDCX, INIT, TDH.MR.FINALIZE.
  */
 #include "tdx/module/leaves.h"
+#include "tdx/module/lines.h"
 #include "tdx/module/sept.h"
 
 #include <string.h>
@@ -40,7 +41,7 @@ static uint64_t create_td(struct call *call, struct pamt_ref *page, unsigned int
 	}
 	td->tdr = call->rcx;
 	td->hkid = hkid;
-	memset(module_page(call->m, call->rcx), 0, PAGE_BYTES);
+	lines_fill(call->m, call->m->global_key, call->rcx, NULL);
 	call->m->kot[hkid].state = KEY_ASSIGNED;
 	*page->object = td;
 	pamt_set(page->entry, TDX_PT_TDR, 0);
@@ -95,6 +96,7 @@ static uint64_t add_tdcx(struct call *call, struct td_hold *hold)
 		status = TDX_OP_STATE_INCORRECT;
 		goto out;
 	}
+	lines_take(call->m, td->key, call->rcx);
 	fill_tdcx(call->m, td->num_tdcx, call->rcx);
 	td->tdcx[td->num_tdcx++] = call->rcx;
 	atomic_fetch_add(&td->chldcnt, 1);
@@ -172,16 +174,15 @@ static uint64_t init_td(struct call *call, struct td_hold *hold)
 	uint64_t status = td_check_state(hold, OPS(OP_UNINITIALIZED), false);
 	struct tdx_td_params params;
 	struct td *td = hold->td;
-	const uint8_t *page;
 
 	if (status != TDX_SUCCESS)
 		return status;
 	if (!module_shared_operand(call->m, call->rdx, sizeof(params)))
 		return TDX_OPERAND_INVALID | TDX_OPERAND_RDX;
-	page = module_page(call->m, call->rdx);
-	if (!page)
+	if (!module_page(call->m, call->rdx))
 		return TDX_OPERAND_INVALID | TDX_OPERAND_RDX;
-	memcpy(&params, page + (call->rdx & (PAGE_BYTES - 1)), sizeof(params));
+	if (!lines_module_load_shared(call->m, call->rdx, &params, sizeof(params)))
+		return TDX_SYS_SHUTDOWN;
 	status = check_params(call->m, td, &params);
 	if (status != TDX_SUCCESS)
 		return status;

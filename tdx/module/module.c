@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /* Making and freeing a module, with all that stands in its memory. Never a leaf. */
-#include "tdx/module/internal.h"
+#include "tdx/module/lines.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -40,6 +40,11 @@ static bool machine_valid(const struct tdx_module_config *c, char *why, size_t w
 	CHECK(c->global_hkid >= c->private_hkid_min && c->global_hkid <= c->private_hkid_max,
 	      c->global_hkid, "global_hkid must be a private key id");
 	CHECK(c->page != NULL, 0, "page function must be given");
+	CHECK(c->memory <= TDX_MEMORY_PLAIN, c->memory, "memory must be an enum tdx_memory_mode");
+	CHECK(c->write_back <= TDX_WRITE_BACK_LATE, c->write_back,
+	      "write_back must be an enum tdx_write_back");
+	CHECK(!c->key_bits || c->key_bits == 128 || c->key_bits == 256, c->key_bits,
+	      "key_bits must be 0, 128 or 256");
 	CHECK(c->nr_tdmrs <= TDX_MODULE_MAX_TDMRS, c->nr_tdmrs, "nr_tdmrs must be 0..64");
 	return true;
 }
@@ -57,6 +62,8 @@ static bool tdmr_valid(const struct tdx_module_config *c, unsigned int i, char *
 	      "TDMR must end below the key-id bits");
 	CHECK(!i || c->tdmr[i - 1].base + c->tdmr[i - 1].size <= tdmr->base, tdmr->base,
 	      "TDMRs must be ordered and must not overlap");
+	CHECK(tdmr->package < c->nr_packages, tdmr->package,
+	      "a TDMR's package must be below nr_packages");
 	CHECK(tdmr->nr_reserved <= TDX_MODULE_MAX_RESERVED, tdmr->nr_reserved,
 	      "a TDMR has at most 16 reserved areas");
 	for (unsigned int r = 0; r < tdmr->nr_reserved; r++) {
@@ -103,6 +110,8 @@ static void fill_defaults(struct tdx_module_config *c)
 		c->tsc_hz = DEFAULT_TSC_HZ;
 	if (!c->wb_blocks)
 		c->wb_blocks = 1;
+	if (!c->key_bits)
+		c->key_bits = 128;
 	c->xfam_supported |= 3;
 }
 
@@ -124,7 +133,7 @@ struct tdx_module *tdx_module_create(const struct tdx_module_config *config, cha
 	m->hkid_mask = ((1ull << full.nr_hkid_bits) - 1) << full.hkid_start_bit;
 	m->kot[full.global_hkid].state = KEY_RESERVED;
 	m->lps = module_alloc(m, full.nr_lps * sizeof(*m->lps));
-	if (m->lps && pamt_init(m) == 0)
+	if (m->lps && pamt_init(m) == 0 && lines_init(m) == 0)
 		return m;
 	tdx_module_destroy(m);
 no_memory:
@@ -153,6 +162,7 @@ void tdx_module_destroy(struct tdx_module *m)
 		return;
 	for (unsigned int i = 0; m->tdmrs && i < m->config.nr_tdmrs; i++)
 		destroy_objects(m, &m->tdmrs[i]);
+	lines_exit(m);
 	pamt_exit(m);
 	module_free(m, m->lps);
 	module_free(m, m);

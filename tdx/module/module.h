@@ -13,13 +13,16 @@
  * never entered); CPUID and MSR virtualisation; reports and run-time measurement (TDG.MR.*);
  * metadata but for the fields named in tdx/seamcall.h; the #VE that NOTIFY_ENABLES asks for; XMM
  * registers of TDG.VP.VMCALL; single-stepping at exits; SYS.* leaves other than SYS.TDMR.INIT (the
- * model is created ready); memory encryption. A call to a leaf it lacks is answered as an unknown
- * leaf: TDX_OPERAND_INVALID(RAX).
+ * model is created ready). A call to a leaf it lacks is answered as an unknown leaf:
+ * TDX_OPERAND_INVALID(RAX).
+ *
+ * Memory is protected as config.memory says: tdx/module/memory.h. A machine check inside the module
+ * is its end: TDX_SYS_SHUTDOWN from then on.
  *
  * Concurrency: one call at a time on one logical processor, any number of processors at once. All
  * functions with an @lp belong to that processor's thread. The module's own lock words are real
  * atomics: where the real module finds one taken it answers BUSY, and so does the model. Nothing
- * here waits.
+ * here waits but for another access to lines of the same page.
  *
  * No global state: any number of modules in one process.
  */
@@ -28,6 +31,7 @@
 
 #include <stddef.h>
 
+#include "tdx/module/memory.h"
 #include "tdx/port.h"
 #include "tdx/seamcall.h"
 
@@ -48,6 +52,7 @@ struct tdx_tdmr_config {
 	uint64_t base, size;
 	unsigned int nr_reserved;
 	struct tdx_reserved_area reserved[TDX_MODULE_MAX_RESERVED];
+	unsigned int package; /* whose memory controllers, and so whose keys, encrypt it */
 };
 
 /*
@@ -67,6 +72,10 @@ struct tdx_module_config {
 	uint64_t xfam_supported; /* XFAM bits that a TD may have; bits 0 and 1 always are */
 	bool pml5;		 /* 5-level EPT exists */
 	unsigned int wb_blocks; /* parts of a cache write-back between interrupt polls; 0 means 1 */
+	enum tdx_memory_mode memory;	/* 0: TDX_MEMORY_CI */
+	enum tdx_write_back write_back; /* 0: TDX_WRITE_BACK_AT_ONCE */
+	unsigned int key_bits;		/* AES-XTS keys: 128 or 256; 0 means 128 */
+	uint64_t key_seed;		/* what they come from, beside random() */
 	unsigned int nr_tdmrs;
 	struct tdx_tdmr_config tdmr[TDX_MODULE_MAX_TDMRS];
 
@@ -87,11 +96,15 @@ struct tdx_module_config {
 	uint64_t (*rdtsc)(void *ctx, unsigned int lp);
 	/* Is an interrupt pending on @lp? Polled by long calls. NULL means never. */
 	bool (*interrupt_pending)(void *ctx, unsigned int lp);
-	/* Random for a TD's unique id; false means out of entropy. NULL: a counter. */
+	/* Random for a TD's unique id and keys; false means out of entropy. NULL: a counter, and
+	 * keys from key_seed alone. */
 	bool (*random)(void *ctx, uint64_t *value);
 	/* The module found its own books broken (a model bug, or host writes to TD memory). NULL:
 	 * ignore. */
 	void (*fatal)(void *ctx, const char *what);
+	/* A rule of memory was broken (tdx/module/memory.h). May call tdx_module_memory_events()
+	 * and nothing else here. NULL: ignore. */
+	void (*memory_event)(void *ctx, const struct tdx_memory_event *event);
 	/* The processor's caches; NULL if it has none. May be set later:
 	 * tdx_module_set_processor(). */
 	const struct tdx_port_processor *processor;
@@ -130,6 +143,9 @@ struct tdx_guest {
 	uint32_t error_code;
 	uint64_t cr2; /* out: with vector 14, the linear address */
 };
+
+/* tdx_vmexit.interrupt_info of a machine check: valid, hardware exception, vector 18. */
+#define TDX_INTERRUPT_MACHINE_CHECK 0x80000312u
 
 /* A VM exit that the guest took. Fields that the reason has no use for are zero (SDM, 28.2). */
 struct tdx_vmexit {

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /* The PAMT: finding, locking, taking, merging and splitting its entries. Never a page's content. */
 #include "tdx/module/leaves.h"
+#include "tdx/module/lines.h"
 
 #include <errno.h>
 
 #define ENTRIES_PER_INIT 1024
 
-static struct tdmr *tdmr_of(struct tdx_module *m, uint64_t hpa)
+struct tdmr *pamt_tdmr(struct tdx_module *m, uint64_t hpa)
 {
 	for (unsigned int i = 0; i < m->config.nr_tdmrs; i++) {
 		struct tdmr *tdmr = &m->tdmrs[i];
@@ -24,14 +25,14 @@ static struct pamt_entry *entry_in(const struct tdmr *tdmr, uint64_t hpa, unsign
 
 struct pamt_entry *pamt_entry_at(struct tdx_module *m, uint64_t hpa, unsigned int level)
 {
-	struct tdmr *tdmr = tdmr_of(m, hpa);
+	struct tdmr *tdmr = pamt_tdmr(m, hpa);
 
 	return tdmr ? entry_in(tdmr, hpa, level) : NULL;
 }
 
 void *pamt_object(struct tdx_module *m, uint64_t hpa)
 {
-	struct tdmr *tdmr = tdmr_of(m, hpa);
+	struct tdmr *tdmr = pamt_tdmr(m, hpa);
 
 	return tdmr ? tdmr->objects[(hpa - tdmr->config.base) / PAGE_BYTES] : NULL;
 }
@@ -44,7 +45,7 @@ static bool block_ready(const struct tdmr *tdmr, uint64_t hpa)
 
 bool pamt_covers(struct tdx_module *m, uint64_t hpa)
 {
-	const struct tdmr *tdmr = tdmr_of(m, hpa);
+	const struct tdmr *tdmr = pamt_tdmr(m, hpa);
 
 	return tdmr && block_ready(tdmr, hpa);
 }
@@ -123,7 +124,7 @@ static bool walk_stop(struct pamt_ref *ref, unsigned int level, enum lock_mode m
 bool pamt_walk(struct tdx_module *m, uint64_t hpa, enum lock_mode mode, unsigned int stop_level,
 	       struct pamt_ref *ref)
 {
-	struct tdmr *tdmr = tdmr_of(m, hpa);
+	struct tdmr *tdmr = pamt_tdmr(m, hpa);
 
 	*ref = (struct pamt_ref){.hpa = hpa};
 	ref->object = &tdmr->objects[(hpa - tdmr->config.base) / PAGE_BYTES];
@@ -149,6 +150,15 @@ bool pamt_walk(struct tdx_module *m, uint64_t hpa, enum lock_mode mode, unsigned
 	return true;
 }
 
+/* A page that is held and about to be used needs a state for its lines. */
+static uint64_t prepare(struct tdx_module *m, struct pamt_ref *ref)
+{
+	if (lines_prepare(m, ref->hpa, level_size(ref->level)))
+		return TDX_SUCCESS;
+	pamt_release(ref);
+	return TDX_SYS_BUSY;
+}
+
 uint64_t pamt_take_page(struct tdx_module *m, uint64_t hpa, unsigned int op, enum lock_mode mode,
 			enum tdx_page_type pt, struct pamt_ref *ref)
 {
@@ -163,7 +173,7 @@ uint64_t pamt_take_page(struct tdx_module *m, uint64_t hpa, unsigned int op, enu
 		pamt_release(ref);
 		return TDX_PAGE_METADATA_INCORRECT | op;
 	}
-	return TDX_SUCCESS;
+	return mode == LOCK_EXCLUSIVE && pt == TDX_PT_NDA ? prepare(m, ref) : TDX_SUCCESS;
 }
 
 uint64_t pamt_take_new_page(struct tdx_module *m, uint64_t hpa, unsigned int op,
@@ -207,16 +217,21 @@ uint64_t pamt_take_free_range(struct tdx_module *m, uint64_t hpa, unsigned int l
 		pamt_release(ref);
 		return TDX_PAGE_METADATA_INCORRECT | op;
 	}
-	return TDX_SUCCESS;
+	return prepare(m, ref);
 }
 
 bool pamt_take_implicit(struct tdx_module *m, uint64_t hpa, unsigned int level, enum lock_mode mode,
 			struct pamt_ref *ref)
 {
-	struct tdmr *tdmr = tdmr_of(m, hpa);
-	struct pamt_entry *entry = entry_in(tdmr, hpa, level);
+	struct tdmr *tdmr = pamt_tdmr(m, hpa);
+	struct pamt_entry *entry;
 
 	*ref = (struct pamt_ref){.hpa = hpa, .level = level, .mode = mode};
+	if (!tdmr) {
+		module_fatal(m, "a table entry names a page outside of every TDMR");
+		return false;
+	}
+	entry = entry_in(tdmr, hpa, level);
 	if (!hp_lock(&entry->lock, mode))
 		return false;
 	ref->held[level] = ref->entry = entry;
@@ -266,7 +281,7 @@ static bool reserved_page(const struct tdx_tdmr_config *config, uint64_t hpa)
 
 static struct tdmr *tdmr_named(struct tdx_module *m, uint64_t base)
 {
-	struct tdmr *tdmr = tdmr_of(m, base);
+	struct tdmr *tdmr = pamt_tdmr(m, base);
 
 	return tdmr && tdmr->config.base == base ? tdmr : NULL;
 }

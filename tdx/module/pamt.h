@@ -42,6 +42,7 @@ struct tdmr {
 	_Atomic uint64_t next_init; /* HPA of the first 4 KiB page whose entry is not initialized */
 	struct pamt_entry *entries[PAMT_LEVELS];
 	void **objects; /* per 4 KiB page: the module's structure behind a TDR or TDVPR page */
+	_Atomic(struct line_page *) *line_blocks; /* per 2 MiB: lines_page.c */
 };
 
 /* A page's metadata, found and held. Filled by the functions below, given back by pamt_release().
@@ -77,6 +78,9 @@ static inline void pamt_free(struct pamt_entry *entry)
 int pamt_init(struct tdx_module *m);
 /* Frees the tables; what the objects point to is the caller's. */
 void pamt_exit(struct tdx_module *m);
+
+/* The TDMR that @hpa is in, initialized or not; NULL if none. */
+struct tdmr *pamt_tdmr(struct tdx_module *m, uint64_t hpa);
 
 /* Entry covering @hpa at @level in any TDMR, initialized or not; NULL if none. */
 struct pamt_entry *pamt_entry_at(struct tdx_module *m, uint64_t hpa, unsigned int level);

@@ -2,6 +2,7 @@
 /* Physical pages seen without their TD: TDH.PHYMEM.PAGE.RDMD, RECLAIM, WBINVD. Never a Secure EPT.
  */
 #include "tdx/module/leaves.h"
+#include "tdx/module/lines.h"
 
 /* A page of any kind: form, range, leaf. 0 or the status; nothing held then. */
 static uint64_t take_any(struct tdx_module *m, uint64_t hpa, enum lock_mode mode,
@@ -50,6 +51,7 @@ static uint64_t reclaim_tdr(struct tdx_module *m, struct pamt_ref *ref)
 	if (atomic_load(&td->chldcnt))
 		return TDX_TD_ASSOCIATED_PAGES_EXIST;
 	*ref->object = NULL;
+	lines_release(m, ref->hpa, 0);
 	pamt_free(ref->entry);
 	td_destroy(m, td);
 	return TDX_SUCCESS;
@@ -71,6 +73,7 @@ static uint64_t reclaim_child(struct tdx_module *m, struct pamt_ref *ref)
 			*ref->object = NULL;
 		}
 		atomic_fetch_sub(&td->chldcnt, level_size(ref->level) / PAGE_BYTES);
+		lines_release(m, ref->hpa, ref->level);
 		pamt_free(ref->entry);
 		status = TDX_SUCCESS;
 	}
@@ -104,10 +107,7 @@ uint64_t leaf_phymem_page_reclaim(struct call *call)
 	return status;
 }
 
-/*
- * TDH.PHYMEM.PAGE.WBINVD: RCX page, with any key id: its lines under that key are written back. The
- * model's memory has no cache in front of it, so only the rules remain.
- */
+/* TDH.PHYMEM.PAGE.WBINVD: RCX page, with any key id: its lines under that key are written back. */
 uint64_t leaf_phymem_page_wbinvd(struct call *call)
 {
 	uint64_t hpa = call->rcx & ~call->m->hkid_mask;
@@ -115,7 +115,9 @@ uint64_t leaf_phymem_page_wbinvd(struct call *call)
 	uint64_t status =
 		pamt_take_page(call->m, hpa, TDX_OPERAND_RCX, LOCK_SHARED, TDX_PT_NDA, &ref);
 
-	if (status == TDX_SUCCESS)
-		pamt_release(&ref);
-	return status;
+	if (status != TDX_SUCCESS)
+		return status;
+	lines_flush(call->m, pa_hkid(call->m, call->rcx), hpa, PAGE_BYTES);
+	pamt_release(&ref);
+	return TDX_SUCCESS;
 }

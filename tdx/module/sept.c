@@ -2,7 +2,7 @@
 /* Secure-EPT entries and walks (TDX module 1.5 ABI, "Secure EPT entry"). Never PAMT or registers.
  */
 #include "tdx/module/sept.h"
-#include "tdx/module/internal.h"
+#include "tdx/module/lines.h"
 
 static const struct {
 	uint64_t bits;
@@ -139,47 +139,80 @@ static bool descend_any_table(uint64_t raw)
 	return sept_in(raw, S_ANY_NON_LEAF);
 }
 
-void sept_walk_down(struct tdx_module *m, uint64_t root, unsigned int root_level, uint64_t gpa,
-		    unsigned int level, sept_descend_fn *descend, struct sept_walk *walk)
+static bool read_entry(struct tdx_module *m, struct mem_key *key, uint64_t *table, uint64_t gpa,
+		       struct sept_walk *walk)
+{
+	uint64_t hpa = walk->tables[walk->nr_tables - 1];
+
+	walk->entry = entry_of(table, gpa, walk->level);
+	walk->raw = sept_read(walk->entry);
+	if (!key || lines_check(m, key, hpa + (gpa >> (12 + 9 * walk->level) & 511) * 8, 8))
+		return true;
+	walk->raw = sept_free_entry();
+	walk->level = SEPT_NO_LEVEL;
+	return false;
+}
+
+bool sept_walk_down(struct tdx_module *m, const struct td *td, uint64_t root, struct mem_key *key,
+		    uint64_t gpa, unsigned int level, sept_descend_fn *descend,
+		    struct sept_walk *walk)
 {
 	uint64_t *table = sept_table(m, root);
 
-	*walk = (struct sept_walk){.level = root_level, .nr_tables = 1, .tables = {root}};
-	walk->entry = entry_of(table, gpa, walk->level);
-	walk->raw = sept_read(walk->entry);
+	*walk = (struct sept_walk){.level = td->root_level, .nr_tables = 1, .tables = {root}};
+	if (!read_entry(m, key, table, gpa, walk))
+		return false;
 	while (walk->level > level && descend(walk->raw)) {
 		uint64_t hpa = walk->raw & SEPT_HPA;
 
 		table = sept_table(m, hpa);
 		if (!table) {
 			module_fatal(m, "a table entry names a page without memory");
-			return;
+			return true;
 		}
 		walk->tables[walk->nr_tables++] = hpa;
 		walk->level--;
-		walk->entry = entry_of(table, gpa, walk->level);
-		walk->raw = sept_read(walk->entry);
+		if (!read_entry(m, key, table, gpa, walk))
+			return false;
 	}
+	return true;
+}
+
+bool sept_walk_module(struct tdx_module *m, const struct td *td, uint64_t root, uint64_t gpa,
+		      unsigned int level, sept_descend_fn *descend, struct sept_walk *walk)
+{
+	if (!sept_walk_down(m, td, root, td->key, gpa, level, descend, walk))
+		module_fatal(m, "machine check inside the module: a spoiled table");
+	return walk->level == level;
 }
 
 bool sept_walk(struct tdx_module *m, const struct td *td, uint64_t gpa, unsigned int level,
 	       struct sept_walk *walk)
 {
-	sept_walk_down(m, td->tdcx[TDCX_SEPT_ROOT], td->root_level, gpa, level, descend_present,
-		       walk);
-	return walk->level == level;
+	return sept_walk_module(m, td, td->tdcx[TDCX_SEPT_ROOT], gpa, level, descend_present, walk);
+}
+
+static bool leaf_present(const struct sept_walk *walk)
+{
+	return sept_is_leaf(walk->raw) && walk->raw & SEPT_RWX;
 }
 
 bool sept_walk_leaf(struct tdx_module *m, const struct td *td, uint64_t gpa, struct sept_walk *walk)
 {
 	sept_walk(m, td, gpa, 0, walk);
-	return sept_is_leaf(walk->raw) && walk->raw & SEPT_RWX;
+	return leaf_present(walk);
+}
+
+bool sept_walk_processor(struct tdx_module *m, const struct td *td, uint64_t gpa,
+			 struct sept_walk *walk)
+{
+	sept_walk_down(m, td, td->tdcx[TDCX_SEPT_ROOT], td->key, gpa, 0, descend_present, walk);
+	return leaf_present(walk);
 }
 
 bool sept_walk_any(struct tdx_module *m, const struct td *td, uint64_t gpa, unsigned int level,
 		   struct sept_walk *walk)
 {
-	sept_walk_down(m, td->tdcx[TDCX_SEPT_ROOT], td->root_level, gpa, level, descend_any_table,
-		       walk);
+	sept_walk_down(m, td, td->tdcx[TDCX_SEPT_ROOT], NULL, gpa, level, descend_any_table, walk);
 	return walk->level == level;
 }

@@ -108,12 +108,15 @@ uint64_t sept_guest_lock(uint64_t *entry);
 void sept_unlock(uint64_t *entry);
 
 struct tdx_module;
+struct mem_key;
 struct td;
+
+#define SEPT_NO_LEVEL 7u /* of no entry */
 
 struct sept_walk {
 	uint64_t *entry;
 	uint64_t raw;	    /* as read on the way */
-	unsigned int level; /* where it stopped */
+	unsigned int level; /* where it stopped; SEPT_NO_LEVEL: at a line that can't be read */
 	uint8_t nr_tables;
 	uint64_t tables[5]; /* HPAs, root first */
 };
@@ -127,15 +130,25 @@ bool sept_walk(struct tdx_module *m, const struct td *td, uint64_t gpa, unsigned
 bool sept_walk_leaf(struct tdx_module *m, const struct td *td, uint64_t gpa,
 		    struct sept_walk *walk);
 
+/* What the processor's walk finds: as sept_walk_leaf(), but poison is the guest's end, not ours. */
+bool sept_walk_processor(struct tdx_module *m, const struct td *td, uint64_t gpa,
+			 struct sept_walk *walk);
+
 /* Down to @level through blocked tables too: for dumps. True: stopped at @level. */
 bool sept_walk_any(struct tdx_module *m, const struct td *td, uint64_t gpa, unsigned int level,
 		   struct sept_walk *walk);
 
-/* Down any tree of this shape from table @root, whose entries are of @root_level, to @level or to
- * an entry that @descend does not go through. */
+/*
+ * Down any tree of this shape from table @root to @level or to an entry that @descend does not go
+ * through. A line that can't be read under @key (NULL: nobody looks) ends it: false.
+ */
 typedef bool sept_descend_fn(uint64_t raw);
-void sept_walk_down(struct tdx_module *m, uint64_t root, unsigned int root_level, uint64_t gpa,
-		    unsigned int level, sept_descend_fn *descend, struct sept_walk *walk);
+bool sept_walk_down(struct tdx_module *m, const struct td *td, uint64_t root, struct mem_key *key,
+		    uint64_t gpa, unsigned int level, sept_descend_fn *descend,
+		    struct sept_walk *walk);
+/* The same by the module itself, under the TD's key: a machine check is its end. */
+bool sept_walk_module(struct tdx_module *m, const struct td *td, uint64_t root, uint64_t gpa,
+		      unsigned int level, sept_descend_fn *descend, struct sept_walk *walk);
 
 /* The words of a table page; NULL if no memory stands behind it. */
 uint64_t *sept_table(struct tdx_module *m, uint64_t hpa);

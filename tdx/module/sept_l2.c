@@ -82,9 +82,7 @@ uint16_t sept_l2_attributes(uint64_t raw)
 bool sept_l2_find(struct tdx_module *m, const struct td *td, unsigned int vm, uint64_t gpa,
 		  unsigned int level, struct sept_walk *walk)
 {
-	sept_walk_down(m, td->tdcx[TDCX_L2_ROOT + vm - 1], td->root_level, gpa, level, is_table,
-		       walk);
-	return walk->level == level;
+	return sept_walk_module(m, td, td->tdcx[TDCX_L2_ROOT + vm - 1], gpa, level, is_table, walk);
 }
 
 /* The alias that @vm has of L1 entry @l1; NULL if it has none. */

@@ -1,6 +1,20 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /* From an operand to a TD, and the checks that every TD leaf makes. Never changes a TD. */
-#include "tdx/module/internal.h"
+#include "tdx/module/lines.h"
+
+/* Every call begins by reading the TDR, under the module's key, and the TDCS, under the TD's. */
+static bool read_pages(struct tdx_module *m, const struct td *td)
+{
+	if (!lines_module_check(m, m->global_key, td->tdr, PAGE_BYTES))
+		return false;
+	if (td_check_keys(td) != TDX_SUCCESS)
+		return true;
+	for (unsigned int i = 0; i < td->num_tdcx; i++)
+		if (i != TDCX_SEPT_ROOT && /* read by walks */
+		    !lines_module_check(m, td->key, td->tdcx[i], PAGE_BYTES))
+			return false;
+	return true;
+}
 
 uint64_t td_take(struct tdx_module *m, uint64_t tdr, unsigned int op, enum lock_mode mode,
 		 struct td_hold *hold)
@@ -9,15 +23,24 @@ uint64_t td_take(struct tdx_module *m, uint64_t tdr, unsigned int op, enum lock_
 
 	*hold = (struct td_hold){0};
 	status = pamt_take_page(m, tdr, op, mode, TDX_PT_TDR, &hold->ref);
-	if (status == TDX_SUCCESS)
-		hold->td = *hold->ref.object;
-	return status;
+	if (status != TDX_SUCCESS)
+		return status;
+	hold->td = *hold->ref.object;
+	if (read_pages(m, hold->td))
+		return TDX_SUCCESS;
+	pamt_release(&hold->ref);
+	return TDX_SYS_SHUTDOWN;
 }
 
 bool td_take_implicit(struct tdx_module *m, struct td *td, struct td_hold *hold)
 {
 	*hold = (struct td_hold){.td = td};
-	return pamt_take_implicit(m, td->tdr, 0, LOCK_SHARED, &hold->ref);
+	if (!pamt_take_implicit(m, td->tdr, 0, LOCK_SHARED, &hold->ref))
+		return false;
+	if (read_pages(m, td))
+		return true;
+	pamt_release(&hold->ref);
+	return false;
 }
 
 uint64_t td_check_keys(const struct td *td)

@@ -45,6 +45,9 @@ struct exit_details {
 };
 void exit_async(struct call *call, const struct exit_details *details);
 
+/* The module died in this event, or before: the guest leaves, if it has not, and RAX says so. */
+void exit_if_dead(struct call *call);
+
 /* Deliver #VE with @ve, or #DF if the guest has not fetched the last one. */
 void inject_ve(struct call *call, const struct ve_info *ve);
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /* Looking in from outside: the processor's port, views and forced words. Never a leaf. */
-#include "tdx/module/internal.h"
+#include "tdx/module/lines.h"
 #include "tdx/module/sept.h"
 #include "tdx/module/sept_l2.h"
 
@@ -38,7 +38,8 @@ static int port_private_walk(void *module, unsigned int lp, uint64_t gpa,
 	if (!vcpu)
 		return -ENOENT;
 	memset(walk, 0, sizeof(*walk));
-	walk->present = sept_walk_leaf(module, vcpu->td, gpa, &found);
+	walk->present = sept_walk_processor(module, vcpu->td, gpa, &found);
+	walk->machine_check = found.level == SEPT_NO_LEVEL;
 	walk->level = (uint8_t)found.level;
 	walk->rwx = found.raw & SEPT_RWX;
 	if (walk->present)
@@ -51,6 +52,7 @@ static int port_private_walk(void *module, unsigned int lp, uint64_t gpa,
 const struct tdx_port_module tdx_module_port = {
 	.td_entry = port_td_entry,
 	.private_walk = port_private_walk,
+	.data = memory_port_data,
 };
 
 /* The structure behind a page of type @pt; NULL if it is none. */

@@ -2,6 +2,7 @@
 /* A vCPU's pages and its tie to a processor: TDH.VP.CREATE, ADDCX, INIT, FLUSH. Never entry or
  * exit. */
 #include "tdx/module/leaves.h"
+#include "tdx/module/lines.h"
 #include "tdx/module/vcpu.h"
 
 void vcpu_destroy(struct tdx_module *m, struct vcpu *vcpu)
@@ -12,6 +13,12 @@ void vcpu_destroy(struct tdx_module *m, struct vcpu *vcpu)
 unsigned int vcpu_pages_required(const struct td *td)
 {
 	return MIN_TDVPS + TDVPS_PER_L2_VM * td->num_l2_vms;
+}
+
+static void vcpu_release(struct vcpu_hold *hold)
+{
+	td_release(&hold->td);
+	pamt_release(&hold->ref);
 }
 
 static uint64_t vcpu_take(struct call *call, uint64_t tdvpr, unsigned int op, enum lock_mode mode,
@@ -28,13 +35,12 @@ static uint64_t vcpu_take(struct call *call, uint64_t tdvpr, unsigned int op, en
 		pamt_release(&hold->ref);
 		return TDX_OPERAND_BUSY | TDX_OPERAND_TDR;
 	}
+	if (td_check_keys(hold->vcpu->td) == TDX_SUCCESS &&
+	    !lines_module_check(call->m, hold->vcpu->td->key, tdvpr, PAGE_BYTES)) {
+		vcpu_release(hold);
+		return TDX_SYS_SHUTDOWN;
+	}
 	return TDX_SUCCESS;
-}
-
-static void vcpu_release(struct vcpu_hold *hold)
-{
-	td_release(&hold->td);
-	pamt_release(&hold->ref);
 }
 
 uint64_t vcpu_run(struct call *call, uint64_t tdvpr, unsigned int op, enum lock_mode mode,
@@ -67,6 +73,7 @@ static uint64_t create_vcpu(struct call *call, struct td_hold *hold)
 		status = TDX_SYS_BUSY;
 		goto out;
 	}
+	lines_fill(call->m, td->key, call->rcx, NULL);
 	vcpu->td = td;
 	vcpu->tdvpr = call->rcx;
 	vcpu->num_pages = 1;
@@ -101,6 +108,7 @@ static uint64_t add_vcpu_page(struct call *call, struct vcpu_hold *hold)
 				&page);
 	if (status != TDX_SUCCESS)
 		return status;
+	lines_fill(call->m, vcpu->td->key, call->rcx, NULL);
 	vcpu->num_pages++;
 	pamt_set(page.entry, TDX_PT_TDCX, vcpu->td->tdr);
 	atomic_fetch_add(&vcpu->td->chldcnt, 1);
