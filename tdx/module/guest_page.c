@@ -13,6 +13,9 @@
 #define ATTR_PENDING	   (1ull << 62)
 #define NR_CHUNKS	   512
 
+/* Bit 15 of each VM's part of ATTR.WR's mask: drop that VM's translations too. */
+#define ATTR_MASK_INVEPT 0x8000800080008000ull
+
 struct page_op {
 	struct call *call;
 	struct td *td;
@@ -255,6 +258,8 @@ static uint64_t set_attributes(struct page_op *op)
 	for (unsigned int vm = 1; vm < MAX_VMS; vm++)
 		set_vm_attributes(op, vm, true);
 	sept_write(op->walk.entry, op->raw | SEPT_LOCK);
+	if (op->call->regs->r8 & ATTR_MASK_INVEPT)
+		module_invept(op->call->m, op->call->lp, op->td->tdr);
 	report_attributes(op);
 	return TDX_SUCCESS;
 }

@@ -11,7 +11,9 @@
  * pages), TLB-tracking epochs, vCPU entry and exit, measurement, guest page acceptance and #VE.
  * What it leaves out: TD migration and service TDs; running an L2 VM (its Secure EPT is kept, it is
  * never entered); CPUID and MSR virtualisation; reports and run-time measurement (TDG.MR.*);
- * metadata but for the fields named in tdx/seamcall.h; the #VE that NOTIFY_ENABLES asks for; XMM
+ * metadata but for the fields named in tdx/seamcall.h (so an L2 table that TDG.MEM.PAGE.ATTR.WR
+ * misses is always told by its status, never by a TD exit); the #VE that NOTIFY_ENABLES asks for;
+ * TDG.VP.ENTER and INVVPID; configuration of CPUID (CPUID_CONFIG of TD_PARAMS is not checked); XMM
  * registers of TDG.VP.VMCALL; single-stepping at exits; SYS.* leaves other than SYS.TDMR.INIT (the
  * model is created ready). A call to a leaf it lacks is answered as an unknown leaf:
  * TDX_OPERAND_INVALID(RAX).

@@ -417,7 +417,7 @@ static inline void build_initialized(struct moves *m, struct world_td *td,
 {
 	int vcpu = vcpu_to_build(m->w, td);
 
-	if (rng_below(&m->rng, vcpu < 0 ? 20 : 2)) {
+	if (rng_below(&m->rng, vcpu < 0 ? 60 : 2)) {
 		plan_memory(m, td, view);
 		if (plan_step(m, td, e))
 			return;
@@ -569,6 +569,10 @@ static inline void td_move(struct moves *m, struct event *e)
 	struct world_td *td = &m->td[rng_below(&m->rng, NR_TDS)];
 	struct tdx_td_view view;
 
+	/* Five hundred calls for one page: get on with it. */
+	for (unsigned int i = 0; i < NR_TDS; i++)
+		if (m->td[i].giant && rng_below(&m->rng, 8))
+			td = &m->td[i];
 	if (!td->tdr || tdx_module_view_td(m->w->module, td->tdr, &view)) {
 		begin_td(m, td, e);
 		return;
