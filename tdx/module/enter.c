@@ -151,7 +151,7 @@ uint64_t leaf_vp_enter(struct call *call)
 
 int tdx_module_guest_state(struct tdx_module *m, unsigned int lp, struct tdx_guest *guest)
 {
-	const struct vcpu *vcpu = lp < m->config.nr_lps ? atomic_load(&m->lps[lp].vcpu) : NULL;
+	const struct vcpu *vcpu = vcpu_on(m, lp);
 
 	if (!vcpu)
 		return -ENOENT;

@@ -240,7 +240,7 @@ static void other_exit(struct call *call, const struct tdx_vmexit *exit)
 int tdx_module_convert_violation(struct tdx_module *m, unsigned int lp,
 				 const struct tdx_vmexit *exit, struct tdx_guest *guest)
 {
-	struct vcpu *vcpu = lp < m->config.nr_lps ? atomic_load(&m->lps[lp].vcpu) : NULL;
+	struct vcpu *vcpu = vcpu_on(m, lp);
 
 	if (!vcpu)
 		return -ENOENT;
@@ -264,8 +264,7 @@ enum tdx_side tdx_module_vmexit(struct tdx_module *m, unsigned int lp,
 {
 	struct call call = {.m = m, .lp = lp, .regs = &guest->regs, .guest = guest, .host = host};
 
-	if (lp < m->config.nr_lps)
-		call.vcpu = atomic_load(&m->lps[lp].vcpu);
+	call.vcpu = vcpu_on(m, lp);
 	if (!call.vcpu) {
 		*host = (struct tdx_regs){.rax = TDX_SYS_NOT_READY};
 		return TDX_HOST;

@@ -71,8 +71,7 @@ enum tdx_side tdx_module_tdcall(struct tdx_module *m, unsigned int lp, struct td
 			    .host = host};
 	uint64_t status;
 
-	if (lp < m->config.nr_lps)
-		call.vcpu = atomic_load(&m->lps[lp].vcpu);
+	call.vcpu = vcpu_on(m, lp);
 	if (!call.vcpu) {
 		*host = (struct tdx_regs){.rax = TDX_SYS_NOT_READY};
 		return TDX_HOST;

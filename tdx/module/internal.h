@@ -174,6 +174,12 @@ struct tdx_module {
 	_Atomic uint64_t events[TDX_NR_MEMORY_EVENTS];
 };
 
+/* The vCPU that @lp runs; NULL: it is in no TD, or there is no such LP. */
+static inline struct vcpu *vcpu_on(struct tdx_module *m, unsigned int lp)
+{
+	return lp < m->config.nr_lps ? atomic_load(&m->lps[lp].vcpu) : NULL;
+}
+
 /* How a guest's event goes on. */
 enum outcome {
 	OUTCOME_STATUS, /* the leaf's return value is the guest's RAX, the instruction is done */

@@ -102,7 +102,7 @@ static void note_host_store(const struct place *at, const struct line *line,
 		return;
 	if (page_in_use(at->m, at->hpa))
 		page_event(at->m, TDX_MEMORY_HOST_WRITE, at->hpa, key, line->key);
-	else if (key_is_private(line->key) && !heals)
+	else if (clash_of(at->m, key, line->key) == CLASH_ZEROS && !heals)
 		page_event(at->m, TDX_MEMORY_STALE_POISON, at->hpa, key, line->key);
 }
 

@@ -105,11 +105,6 @@ void tdx_module_bus_read(struct tdx_module *m, uint64_t hpa, void *buf, size_t l
 
 /* ---- the guest ---- */
 
-static struct vcpu *vcpu_on(struct tdx_module *m, unsigned int lp)
-{
-	return lp < m->config.nr_lps ? atomic_load(&m->lps[lp].vcpu) : NULL;
-}
-
 int tdx_module_guest_access(struct tdx_module *m, unsigned int lp, uint64_t hpa, bool is_private,
 			    void *buf, size_t len, bool write)
 {

@@ -12,7 +12,9 @@
  * the line was last written. What memory itself holds is that, encrypted (AES-XTS, a unit of one
  * line, its address as tweak); it is computed when somebody looks with another key. So an embedder
  * reads and writes memory that may ever have been a TD's through these doors; through page() it
- * would see what no processor sees. docs/tdx-memory.md says what of this is documented, and where.
+ * would see what no processor sees. Memory outside of every TDMR can never be a TD's: there the
+ *doors lead to the bytes as they are. docs/tdx-memory.md says what of this is documented, and
+ *where.
  *
  * Addresses: @pa may carry a shared key id above the address bits; @hpa carries none. An access may
  * cross pages and is done page by page; where there is no memory, zeros are read and stores lost.

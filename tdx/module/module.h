@@ -26,7 +26,8 @@
  * atomics: where the real module finds one taken it answers BUSY, and so does the model. Nothing
  * here waits but for another access to lines of the same page.
  *
- * No global state: any number of modules in one process.
+ * No global state: any number of modules in one process. Who links it also links libcrypto
+ *(AES-XTS, SHA-384) and pthreads.
  */
 #ifndef TDX_MODULE_MODULE_H
 #define TDX_MODULE_MODULE_H

@@ -7,11 +7,6 @@
 #include <errno.h>
 #include <string.h>
 
-static struct vcpu *vcpu_on(struct tdx_module *m, unsigned int lp)
-{
-	return lp < m->config.nr_lps ? atomic_load(&m->lps[lp].vcpu) : NULL;
-}
-
 static bool port_td_entry(void *module, unsigned int lp, struct tdx_port_td *td)
 {
 	const struct vcpu *vcpu = vcpu_on(module, lp);

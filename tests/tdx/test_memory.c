@@ -255,9 +255,17 @@ static void without_owner_bit_a_host_write_is_nonsense_to_the_guest(void **state
 	assert_int_equal(tdx_module_host_write(lab->module, PAGE, &byte, 1), 0);
 	assert_int_equal(tdx_module_guest_access(lab->module, 0, PAGE, true, b, LINE, false), 0);
 	assert_int_not_equal(b[1], 0x5a);
+	assert_int_equal(seen.count[TDX_MEMORY_HOST_WRITE], 1);
 	/* The old ciphertext put back is the old content: nobody notices a replay. */
 	assert_int_equal(tdx_module_host_write(lab->module, PAGE, a, LINE), 0);
 	assert_int_equal(guest_reads(lab, PAGE, 0x5a), 0);
+	/* Nor is there poison in what the TD leaves. */
+	take_away(lab, GPA);
+	wbinvd(lab, PAGE);
+	assert_int_equal(tdx_module_host_write(lab->module, PAGE, &byte, 1), 0);
+	assert_int_equal(tdx_module_host_read(lab->module, PAGE, b, 1), 0);
+	assert_int_equal(b[0], 1);
+	assert_int_equal(seen.count[TDX_MEMORY_STALE_POISON], 0);
 	end(lab);
 }
 
