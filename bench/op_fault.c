@@ -65,6 +65,25 @@ static void fast_write(struct bench *b)
 			   TPT_PFERR_WRITE | TPT_PFERR_PRESENT);
 }
 
+static __attribute__((noinline)) int one_lookup(struct bench *b, tpt_gfn gfn)
+{
+	struct tpt_lookup lookup;
+	int ret = tpt_vcpu_lookup(b->vcpu, (tpt_gpa){gfn << TPT_PAGE_SHIFT}, &lookup);
+
+	b->answer += ret;
+	return ret;
+}
+
+static void lookup_seq(struct bench *b)
+{
+	loop_over_gfns(b, b->in_order, one_lookup, 1);
+}
+
+static void lookup_rand(struct bench *b)
+{
+	loop_over_gfns(b, b->in_disorder, one_lookup, 1);
+}
+
 static void premap(struct bench *b)
 {
 	uint64_t done;
@@ -82,6 +101,19 @@ static bool check_4k(struct bench *b)
 static bool check_2m(struct bench *b)
 {
 	return bench_check_leaves(b, 0, b->huge);
+}
+
+static bool setup_looked_up(struct bench *b)
+{
+	b->answer = 0;
+	return setup_mapped(b);
+}
+
+/* It changes nothing that could be looked at: the answers are counted. */
+static bool check_found(struct bench *b)
+{
+	return (b->answer == (int64_t)b->units && bench_check_answers(b)) ||
+	       bench_fail(b, "%ld of %lu pages were found", b->answer, b->units);
 }
 
 static bool check_mirror(struct bench *b)
@@ -158,6 +190,26 @@ const struct bench_op bench_faults[] = {
 	 .setup = setup_protected,
 	 .run = fast_write,
 	 .check = check_writable,
+	 .teardown = bench_vm_destroy},
+	{.name = "lookup",
+	 .unit = "page",
+	 .formats = BENCH_BOTH,
+	 .what = "is a page mapped, and by what entry? section entered and left; in order",
+	 .floor = "floor_walk_seq",
+	 .harness = "loop_gfn",
+	 .setup = setup_looked_up,
+	 .run = lookup_seq,
+	 .check = check_found,
+	 .teardown = bench_vm_destroy},
+	{.name = "lookup_rand",
+	 .unit = "page",
+	 .formats = BENCH_BOTH,
+	 .what = "the same in disorder",
+	 .floor = "floor_walk_rand",
+	 .harness = "loop_gfn",
+	 .setup = setup_looked_up,
+	 .run = lookup_rand,
+	 .check = check_found,
 	 .teardown = bench_vm_destroy},
 	{.name = "premap",
 	 .unit = "page",
