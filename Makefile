@@ -38,7 +38,7 @@ endif
 CORE_CF   += $(if $(USDT),-DTPT_USDT)
 PIC_CF    := -fPIC
 POSIX_LIB := -lpthread
-LIBS      := $(POSIX_LIB) -lcrypto -llzma -lz -lzstd
+LIBS      := $(POSIX_LIB) -lcrypto -llzma -lz -lzstd -lm
 
 # SAN=asan or SAN=tsan: everything under a sanitizer, in a build directory of its own.
 SAN_CF_asan := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
@@ -102,8 +102,8 @@ MODULE_A := $(if $(MODULE_SRC),$(BUILD)/libtdxmodule.a)
 
 # ---- what there is to make -----------------------------------------------------------------------
 
-.PHONY: all lib deps deps-lint check check-built run bench bench-instr fmt lint lint-format lint-tidy lint-cppcheck \
-	install uninstall clean help FORCE
+.PHONY: all lib deps deps-lint check check-built run bench bench-instr bench-plots fmt lint lint-format \
+	lint-tidy lint-cppcheck install uninstall clean help FORCE
 .DELETE_ON_ERROR:
 
 # A sanitizer's runtime comes with the program, so its libraries are not for installing.
@@ -142,6 +142,15 @@ bench-instr:                                       ## count instructions, hold t
 	@$(MAKE) --no-print-directory $(TRIPTYCH)
 	bench/instr $(TRIPTYCH) $(BUILD)/counts --size $(INSTR_MIB)
 	@bench/check bench/budgets $(BUILD)/counts
+
+# Of the last run of both; what is missing is run, and a budget that is passed stops no picture.
+PLOTS := $(BUILD)/plots
+bench-plots:                                       ## pictures of what was timed and counted
+	@[ -e $(BUILD)/counts ] || $(MAKE) --no-print-directory bench-instr || true
+	@[ -e $(BUILD)/bench.json ] || $(MAKE) --no-print-directory bench
+	@$(MAKE) --no-print-directory $(TRIPTYCH)
+	@mkdir -p $(PLOTS)
+	$(TRIPTYCH) bench --plot $(PLOTS) --from $(BUILD)/bench.json --peers bench/peers
 
 fmt:                                               ## put every source into the house's style
 	clang-format -i $(OUR_C) $(OUR_H)

@@ -83,7 +83,8 @@ static void json_row(const struct bench_row *r, FILE *out)
 	if (r->op->curve)
 		fprintf(out, ", \"curve\": \"%s\", \"param\": %lu", r->op->curve, r->param);
 	if (r->op->floor)
-		fprintf(out, ", \"floor\": \"%s\"", r->op->floor);
+		fprintf(out, ", \"floor\": \"%s\", \"floor_nr\": %u", r->op->floor,
+			r->op->floor_nr ? r->op->floor_nr : 1);
 	json_number(out, "ns_median", r->median);
 	json_number(out, "ns_min", r->least);
 	json_number(out, "floor_ratio", r->floor_ratio);
@@ -107,8 +108,12 @@ static void json_table(const struct bench_table *t, FILE *out)
 void suite_print_json(const struct bench_suite *s, FILE *out)
 {
 	const char *comma = "";
+	struct bench_where where;
 
-	fprintf(out, "{\"rounds\": %u,\n \"mib\": %lu,\n \"ops\": [", s->rounds, s->mib);
+	bench_where(&where);
+	fprintf(out, "{\"machine\": \"%s\",\n \"compiler\": \"%s\",\n \"date\": \"%s\",\n",
+		where.machine, where.compiler, where.date);
+	fprintf(out, " \"rounds\": %u,\n \"mib\": %lu,\n \"ops\": [", s->rounds, s->mib);
 	for (unsigned int i = 0; i < s->nr; i++) {
 		if (s->row[i].op->untimed)
 			continue;

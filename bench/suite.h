@@ -72,6 +72,13 @@ bool suite_count(struct bench_suite *s, struct bench *b);
 /* Takes instructions and locked operations from s->counts. */
 bool suite_read_counts(struct bench_suite *s, struct bench *b);
 
+/* The machine, the compiler of this program, and today; without what JSON would want an escape for.
+ */
+struct bench_where {
+	char machine[128], compiler[64], date[16];
+};
+void bench_where(struct bench_where *where);
+
 void suite_print(const struct bench_suite *s, FILE *out);
 void suite_print_json(const struct bench_suite *s, FILE *out);
 

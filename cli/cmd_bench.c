@@ -4,6 +4,7 @@
 #include <getopt.h>
 #include <string.h>
 
+#include "bench/plot.h"
 #include "bench/suite.h"
 #include "cli/cli.h"
 
@@ -24,6 +25,9 @@ static const char usage[] =
 	"  --counts FILE     instructions and locked operations, from a file that bench/instr made\n"
 	"  --list            the operations, and what each is\n"
 	"  --count           under callgrind: count instead of timing (see bench/instr)\n"
+	"  --plot DIR        measure nothing: draw pictures into DIR, of the run in --from\n"
+	"  --from FILE       what an earlier --save wrote\n"
+	"  --peers FILE      what others cost, for the pictures (bench/peers)\n"
 	"  --help            this text\n";
 
 #define MAX_ROUNDS 1000
@@ -31,7 +35,7 @@ static const char usage[] =
 
 struct options {
 	struct bench_suite suite;
-	const char *save;
+	const char *save, *plot, *from, *peers;
 	bool json, list, count;
 };
 
@@ -79,6 +83,15 @@ static int parse_option(int option, struct options *o, char **argv)
 		return CLI_OK;
 	case 'S':
 		o->save = optarg;
+		return CLI_OK;
+	case 'P':
+		o->plot = optarg;
+		return CLI_OK;
+	case 'F':
+		o->from = optarg;
+		return CLI_OK;
+	case 'E':
+		o->peers = optarg;
 		return CLI_OK;
 	case 'C':
 		o->suite.counts = optarg;
@@ -140,20 +153,29 @@ static int run(struct options *o, const char *command)
 	return ret;
 }
 
+static int plot(const struct options *o, const char *command)
+{
+	struct plot p;
+	int ret = CLI_OK;
+
+	if (!o->plot || !o->from)
+		return cli_error(command, "--plot and --from belong together");
+	if (!plot_read(&p, o->from, o->peers) || !plot_draw(&p, o->plot))
+		ret = cli_error(command, "%s", p.why);
+	plot_free(&p);
+	return ret;
+}
+
 int cmd_bench(int argc, char **argv)
 {
 	static const struct option long_options[] = {
-		{"only", required_argument, NULL, 'o'},
-		{"format", required_argument, NULL, 'f'},
-		{"rounds", required_argument, NULL, 'r'},
-		{"size", required_argument, NULL, 's'},
-		{"json", no_argument, NULL, 'j'},
-		{"list", no_argument, NULL, 'l'},
-		{"save", required_argument, NULL, 'S'},
-		{"counts", required_argument, NULL, 'C'},
-		{"count", no_argument, NULL, 'c'},
-		{"help", no_argument, NULL, 'h'},
-		{0},
+		{"only", required_argument, NULL, 'o'},	  {"format", required_argument, NULL, 'f'},
+		{"rounds", required_argument, NULL, 'r'}, {"size", required_argument, NULL, 's'},
+		{"json", no_argument, NULL, 'j'},	  {"list", no_argument, NULL, 'l'},
+		{"save", required_argument, NULL, 'S'},	  {"counts", required_argument, NULL, 'C'},
+		{"plot", required_argument, NULL, 'P'},	  {"from", required_argument, NULL, 'F'},
+		{"peers", required_argument, NULL, 'E'},  {"count", no_argument, NULL, 'c'},
+		{"help", no_argument, NULL, 'h'},	  {0},
 	};
 	struct options o = {.suite = {.formats = BENCH_BOTH, .rounds = 15, .mib = 256}};
 	int option, ret;
@@ -169,6 +191,8 @@ int cmd_bench(int argc, char **argv)
 	}
 	if (optind < argc)
 		return cli_error(argv[0], "what is %s? see triptych bench --help", argv[optind]);
+	if (o.plot || o.from)
+		return plot(&o, argv[0]);
 	if (o.count && !bench_can_count())
 		return cli_error(argv[0], "--count is for callgrind, and with its header; see "
 					  "bench/instr");
