@@ -20,6 +20,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "cli/inject.h"
 #include "cli/input.h"
 #include "cli/sim.h"
 #include "cli/slots_file.h"
@@ -27,10 +28,13 @@
 
 #include <triptych/nx.h>
 
-#define RUN_WHY_LEN  256
-#define RUN_TEXT_LEN 256
-#define RUN_MAX	     64 /* lines of one kind in a scenario, unless said otherwise */
-#define RUN_PAGE     ((uint64_t)4096)
+#define RUN_WHY_LEN   256
+#define RUN_TEXT_LEN  256
+#define RUN_MAX	      64 /* lines of one kind in a scenario, unless said otherwise */
+#define RUN_VALUE_LEN 64
+#define RUN_OPERANDS  8
+#define RUN_SPARES    8
+#define RUN_PAGE      ((uint64_t)4096)
 /* Host-virtual memory: 64 GiB for each slot, in the order of the file. */
 #define RUN_HVA_BASE   ((uint64_t)1 << 44)
 #define RUN_HVA_STRIDE ((uint64_t)1 << 36)
@@ -48,9 +52,10 @@ struct run_vm {
 	uint32_t vcpus;
 	uint32_t levels;
 	enum tpt_level leaf;
-	uint32_t chunk; /* tpt_vm_config.zap_chunk */
-	uint32_t flags; /* TPT_VM_* */
-	uint32_t ring;	/* tpt_vm_config.dirty_ring_size */
+	uint32_t chunk;	 /* tpt_vm_config.zap_chunk */
+	uint32_t flags;	 /* TPT_VM_* */
+	uint32_t ring;	 /* tpt_vm_config.dirty_ring_size */
+	bool ve_disable; /* td: TDX_ATTR_SEPT_VE_DISABLE */
 };
 
 /* A memslot and the host memory behind it. */
@@ -76,7 +81,7 @@ struct run_guest_line {
 	uint64_t from, to; /* steps [from, to) */
 	uint64_t stride, hot;
 	uint32_t write, exec, hotness; /* per cent */
-	bool divided, accept;
+	bool divided, accept, shared;
 	/* RUN_FILE: accesses of a recorded trace, in its order; area is where they may go. */
 	uint64_t *gpas;
 	uint8_t *kinds; /* enum machine_kind */
@@ -106,23 +111,50 @@ enum run_event_kind {
 	RUN_EVENT_RING_DRAIN,
 	RUN_EVENT_AUDIT,
 	RUN_EVENT_KILL,
+	RUN_EVENT_KICK,
+	RUN_EVENT_NAME,
+	RUN_EVENT_SEAMCALL,
+	RUN_EVENT_TDCALL,
+	RUN_EVENT_TOUCH,
+	RUN_EVENT_TDS_CREATE,
+	RUN_EVENT_TDS_END,
 	RUN_EVENT_KINDS,
+};
+
+/* An operand or an answer of a call that the scenario makes by itself: a register and its value. */
+struct run_operand {
+	uint8_t reg; /* index into tdx_regs.gpr */
+	char value[RUN_VALUE_LEN];
+};
+
+/* A SEAMCALL or TDCALL with registers, or a bare access, and what must come of it. */
+struct run_call {
+	unsigned int leaf;
+	unsigned int access; /* enum machine_kind */
+	char address[RUN_VALUE_LEN];
+	struct run_operand in[RUN_OPERANDS], out[RUN_OPERANDS];
+	uint32_t nr_in, nr_out;
+	char expect[64];
 };
 
 struct run_event {
 	uint32_t line;
 	enum run_event_kind kind;
 	uint64_t first, period, last; /* steps; period 0: once */
+	bool finally;		      /* when the TD is gone */
 	uint32_t slot, vcpu;
 	struct run_area area;
 	uint64_t piece; /* bytes of the area that one event takes; 0: all */
 	bool walking;	/* pieces in order, not at random */
+	bool accept;	/* convert: the guest accepts at once what became private */
 	bool drop;	/* unmap: the host's memory goes with it */
 	bool write;	/* premap: for writing, too */
 	uint32_t lasts; /* unmap: steps until the invalidation ends */
 	uint32_t ratio; /* nx recover */
 	enum tpt_nx_mode mode;
-	uint64_t to; /* move: guest-physical address */
+	uint64_t to;   /* move: guest-physical address */
+	uint32_t nr;   /* tds */
+	uint32_t call; /* index into scenario.calls */
 	char text[RUN_TEXT_LEN];
 };
 
@@ -148,6 +180,13 @@ struct run_expect {
 	uint64_t value;
 };
 
+/* Pages that a TD has before it runs. */
+struct run_build {
+	uint32_t line;
+	struct run_area area;
+	bool unmeasured;
+};
+
 struct scenario {
 	char name[64];
 	char story[RUN_MAX][RUN_TEXT_LEN], source[RUN_MAX][RUN_TEXT_LEN];
@@ -161,6 +200,10 @@ struct scenario {
 	struct run_published published[RUN_MAX];
 	struct run_estimate estimates[RUN_MAX];
 	struct run_expect expects[RUN_MAX];
+	struct run_build builds[RUN_MAX];
+	struct run_call calls[RUN_MAX];
+	char injects[INJECT_MAX][INJECT_TEXT_LEN];
+	uint32_t nr_builds, nr_calls, nr_injects;
 	uint32_t nr_slots, nr_guests, nr_events, nr_published, nr_estimates, nr_expects;
 };
 
@@ -253,6 +296,9 @@ struct run_totals {
 	uint64_t dirty, dirty_missed, copied;	   /* pages */
 	uint64_t restored, zero_reads, cow_copies; /* pages; of lookups */
 	uint64_t busy;				   /* events that the library answered -EBUSY to */
+	uint64_t failed;	    /* events that failed because a failure was injected */
+	uint64_t calls, unexpected; /* of the scenario's own: made, and answered otherwise */
+	uint64_t tds, tds_refused;  /* further TDs made; not made, for want of a key id */
 };
 
 /* An invalidation that lasts. */
@@ -267,7 +313,14 @@ struct run_counter {
 	uint64_t value;
 };
 
+/* A value that the scenario gave a name. */
+struct run_name {
+	char name[32];
+	uint64_t value;
+};
+
 struct run_trace;
+struct run_cost;
 
 struct run {
 	const struct scenario *sc;
@@ -278,6 +331,9 @@ struct run {
 	struct run_vcpu *vcpus;
 	struct run_trace *trace;      /* NULL: none */
 	struct slot_history *history; /* NULL: nobody wants it */
+	struct inject *inject;	      /* NULL: nothing fails on purpose */
+	bool injected_outside;	      /* not by the scenario, which can't know what to expect */
+	const struct run_cost *cost;  /* NULL: none */
 	uint32_t zaps;		      /* zap-all events so far */
 	pthread_mutex_t ring;	      /* one collects and resets at a time */
 	pthread_mutex_t memory;	      /* frames; never taken inside of a section of the library */
@@ -298,8 +354,16 @@ struct run {
 	struct run_phase phases[RUN_MAX + 2];
 	uint32_t nr_phases;
 	struct run_totals totals;
+	struct run_name names[RUN_MAX];
+	uint32_t nr_names;
+	uint64_t spare[RUN_SPARES]; /* HPAs of pages for the scenario's own calls; 0: none yet */
 	bool killed;
-	_Atomic bool stop; /* threads: something failed */
+	_Atomic uint64_t logged;	   /* errors that the host half and the library logged */
+	char log_text[RUN_WHY_LEN];	   /* the first of them, if failures are on purpose */
+	char failed_text[RUN_WHY_LEN];	   /* the first event that a failure on purpose made fail */
+	char not_made[RUN_WHY_LEN];	   /* a failure on purpose: the TD was never finished */
+	char unexpected_text[RUN_WHY_LEN]; /* the first call that was answered otherwise */
+	_Atomic bool stop;		   /* threads: something failed */
 	char why[RUN_WHY_LEN];
 
 	/* Filled at the end. */
@@ -307,6 +371,7 @@ struct run {
 	struct tpt_vm_stats final_stats; /* after teardown */
 	struct simtd_stats td_stats;
 	struct simtd_remains remains;
+	struct simtd_pamt pamt; /* when the guest stopped */
 	struct machine_counters cpu;
 	uint64_t peak_pages;	  /* table pages, caches included */
 	uint64_t longest_lock_ns; /* an exclusive section of the run, by this machine's clock */
@@ -342,6 +407,8 @@ uint64_t run_random(uint64_t *state);
 
 /* Events of one step (run_events.c). 0, or a negative errno with r->why. */
 int events_at(struct run *r, uint64_t step);
+/* Those that wait for the TD's end. */
+int events_finally(struct run *r);
 /* Ends all invalidations that last. */
 void events_end(struct run *r);
 /* Collects and resets all dirty rings. 0 or a negative errno. */
@@ -349,6 +416,16 @@ int events_drain_rings(struct run *r);
 /* What was written and never found, at the end. */
 int events_last_log(struct run *r);
 int events_create_slot(struct run *r, struct run_slot *s, uint64_t gpa);
+
+/* ---- calls that the scenario makes by itself (run_raw.c) ---- */
+
+/* Is it a sum of values that can be known at run time? */
+bool raw_value_is_valid(const char *text);
+/* Does the event. What is answered otherwise than expected is counted. 0, or a negative errno with
+ * r->why: a value can't be known. */
+int raw_event(struct run *r, const struct run_event *e);
+/* Gives the spare pages back. Before the TD's end. */
+void raw_end(struct run *r);
 
 /* ---- counters and screens (run_count.c, run_screen.c, run_json.c) ---- */
 
@@ -360,6 +437,10 @@ const struct run_counter *run_counter(const struct run *r, const char *name);
 uint64_t run_expected(const struct run *r, const struct run_expect *e);
 /* Does an expectation hold? */
 bool run_holds(const struct run *r, const struct run_expect *e);
+/* Something was injected that can't be got over: the TD may die, and pages may leak. */
+bool run_may_fail(const struct run *r);
+/* Pages that leaked, and whether that is all of them: @accounted. */
+uint64_t run_leaked(const struct run *r, bool *accounted);
 /* What is wrong with the run: audit, judge, balances, expectations that fail. 0: nothing. */
 unsigned int run_unsound(const struct run *r);
 void run_screen(const struct run *r, FILE *out);

@@ -55,6 +55,13 @@ static const char *const event_names[RUN_EVENT_KINDS] = {
 	[RUN_EVENT_RING_DRAIN] = "ring_drain",
 	[RUN_EVENT_AUDIT] = "audit",
 	[RUN_EVENT_KILL] = "kill",
+	[RUN_EVENT_KICK] = "kick",
+	[RUN_EVENT_NAME] = "name",
+	[RUN_EVENT_SEAMCALL] = "seamcall",
+	[RUN_EVENT_TDCALL] = "tdcall",
+	[RUN_EVENT_TOUCH] = "touch",
+	[RUN_EVENT_TDS_CREATE] = "tds_create",
+	[RUN_EVENT_TDS_END] = "tds_end",
 };
 
 __attribute__((format(printf, 3, 4))) static void add(struct run *r, uint64_t value,
@@ -185,6 +192,52 @@ static void count_seamcalls(struct run *r)
 	add(r, r->remains.reclaimed_leaves, "td.reclaimed_leaves");
 	add(r, r->remains.reclaimed_tables, "td.reclaimed_tables");
 	add(r, r->remains.pamt_in_use, "td.pamt_in_use");
+	add(r, run_leaked(r, NULL), "td.leaked_pages");
+	add(r, r->remains.host.unwritten_pages, "td.unwritten_pages");
+	add(r, r->remains.host.cleared_pages, "td.cleared_pages");
+}
+
+static void count_pamt(struct run *r)
+{
+	static const char *const sizes[] = {"4k", "2m", "1g"};
+	uint64_t bytes = 0;
+
+	add(r, r->pamt.memory, "pamt.memory_bytes");
+	for (unsigned int i = 0; i < 3; i++) {
+		add(r, r->pamt.bytes[i], "pamt.bytes_%s", sizes[i]);
+		bytes += r->pamt.bytes[i];
+	}
+	add(r, bytes, "pamt.bytes");
+	for (unsigned int i = 0; i < 3; i++)
+		add(r, r->pamt.leaves[i], "pamt.leaves_%s", sizes[i]);
+	add(r, r->pamt.tables, "pamt.table_pages");
+	add(r, r->pamt.control, "pamt.control_pages");
+}
+
+static void count_memory(struct run *r)
+{
+	static const char *const names[TDX_NR_MEMORY_EVENTS] = {
+		[TDX_MEMORY_HOST_WRITE] = "host_writes",
+		[TDX_MEMORY_STALE_POISON] = "stale_poison",
+		[TDX_MEMORY_NO_WRITE_BACK] = "no_write_back",
+		[TDX_MEMORY_LATE_WRITE_BACK] = "late_write_back",
+		[TDX_MEMORY_MACHINE_CHECK] = "machine_checks",
+	};
+
+	for (unsigned int i = 0; i < TDX_NR_MEMORY_EVENTS; i++)
+		add(r, r->remains.memory[i], "memory.%s", names[i]);
+}
+
+static void count_keys(struct run *r)
+{
+	add(r, r->totals.tds, "keys.further_tds");
+	add(r, r->totals.tds_refused, "keys.refused");
+	add(r, r->remains.host.used_hkids, "keys.used_at_end");
+	add(r, r->remains.host.lost_hkids, "keys.lost");
+	add(r, r->totals.calls, "own.calls");
+	add(r, r->totals.unexpected, "own.unexpected");
+	add(r, inject_hits(r->inject), "inject.hits");
+	add(r, r->totals.failed, "inject.failed_events");
 }
 
 static void count_tree(struct run *r, const char *name, const struct tpt_tree_stats *t)
@@ -232,8 +285,12 @@ int run_count(struct run *r)
 	count_faults(r);
 	count_flushes(r);
 	count_calls(r);
-	if (r->td)
+	if (r->sc->vm.kind == RUN_TD) {
 		count_seamcalls(r);
+		count_pamt(r);
+		count_memory(r);
+		count_keys(r);
+	}
 	add(r, r->stats.longest_exclusive, "hold.longest_exclusive");
 	add(r, r->stats.longest_shared, "hold.longest_shared");
 	add(r, r->final_stats.longest_exclusive, "hold.longest_with_teardown");
@@ -279,16 +336,65 @@ bool run_holds(const struct run *r, const struct run_expect *e)
 	return false;
 }
 
+bool run_may_fail(const struct run *r)
+{
+	return inject_hit_for_good(r->inject);
+}
+
+uint64_t run_leaked(const struct run *r, bool *accounted)
+{
+	const struct simtd_remains *m = &r->remains;
+	uint64_t held = m->leaked + m->held;
+
+	/* What the library and the host half say is lost, against what the module says it has, and
+	 * against what the machine misses. A page that came back and could not be written back is
+	 * in nobody's books but the host half's. */
+	if (accounted)
+		*accounted = held == m->pamt_in_use && m->frames >= (int64_t)held &&
+			     m->frames <= (int64_t)(held + m->host.unwritten_pages);
+	return held + m->host.unwritten_pages;
+}
+
+/* What nothing that was injected excuses. */
+static unsigned int never(const struct run *r)
+{
+	unsigned int n = !!r->judge + !!r->totals.dirty_missed + !!r->totals.unexpected;
+
+	for (unsigned int i = 0; i < TDX_NR_MEMORY_EVENTS; i++)
+		n += !!r->remains.memory[i];
+	/* Tables that the module keeps are the one thing that the platform misses. */
+	n += r->misuses != (run_may_fail(r) && r->remains.pamt_tables);
+
+	if (!r->dead && !r->not_made[0])
+		n += (unsigned int)r->audit;
+	/* Who dies says why. */
+	return n + (r->dead && !r->dead_text[0]);
+}
+
+static unsigned int errors(const struct run *r)
+{
+	unsigned int n = r->dead + !!r->not_made[0] + !!r->totals.failed;
+
+	for (unsigned int i = 0; r->vcpus && i < r->sc->vm.vcpus; i++)
+		n += !!r->vcpus[i].errors;
+	return n;
+}
+
 unsigned int run_unsound(const struct run *r)
 {
-	unsigned int n = (unsigned int)r->audit + r->dead + !!r->judge + !!r->misuses +
-			 !!r->frames + !!r->totals.dirty_missed;
+	unsigned int n = never(r);
+	bool accounted;
 
-	for (unsigned int i = 0; i < r->sc->vm.vcpus; i++)
-		n += !!r->vcpus[i].errors;
-	if (r->td)
-		n += !simtd_ended_clean(&r->remains);
-	for (uint32_t i = 0; i < r->sc->nr_expects; i++)
+	if (r->sc->vm.kind != RUN_TD) {
+		n += errors(r) + !!r->frames;
+	} else if (run_may_fail(r)) {
+		run_leaked(r, &accounted);
+		n += !accounted;
+	} else {
+		n += errors(r) + !simtd_ended_clean(&r->remains) + !!r->remains.host.lost_hkids;
+	}
+	/* Failures from outside change counts. */
+	for (uint32_t i = 0; !r->injected_outside && i < r->sc->nr_expects; i++)
 		n += !run_holds(r, &r->sc->expects[i]);
 	return n;
 }

@@ -15,6 +15,9 @@
 #define FRAMES_BASE (1ull << 40)
 #define GIB	    (1ull << 30)
 #define PHYS_BITS   48
+/* Where calls fail on purpose, one after the other, nobody needs the patience of a host among many.
+ */
+#define INJECT_TRIES 64
 
 /* ---- accesses ---- */
 
@@ -125,7 +128,7 @@ static bool is_shared(struct run *r, uint64_t gpa)
 static void access_td(struct run *r, unsigned int vcpu)
 {
 	struct run_vcpu *v = &r->vcpus[vcpu];
-	bool shared = is_shared(r, v->gpa);
+	bool shared = v->doing->shared || is_shared(r, v->gpa);
 	struct simtd_access a = {.gpa = v->gpa | (shared ? simtd_shared(r->td) : 0),
 				 /* Nobody executes shared memory (TDX: #PF or exit). */
 				 .kind = shared && v->kind & MACHINE_EXEC ? MACHINE_READ : v->kind};
@@ -330,16 +333,58 @@ static int make_direct(struct run *r, char why[RUN_WHY_LEN])
 	return err;
 }
 
+/* What the host half and the library log. Where it is us who make calls fail, the first line is
+ * enough. */
+static void hear(void *ctx, enum tpt_log_level level, const char *text)
+{
+	struct run *r = ctx;
+
+	if (!r->inject)
+		fprintf(stderr, "triptych: td: %s\n", text);
+	else if (level == TPT_LOG_ERROR && !atomic_fetch_add(&r->logged, 1))
+		snprintf(r->log_text, sizeof(r->log_text), "%s", text);
+}
+
+/* Each page begins with its own address. */
+static int build(struct run *r, char why[RUN_WHY_LEN])
+{
+	uint64_t page[RUN_PAGE / sizeof(uint64_t)] = {0};
+
+	for (uint32_t i = 0; i < r->sc->nr_builds; i++) {
+		const struct run_build *l = &r->sc->builds[i];
+
+		for (uint64_t gpa = l->area.start; gpa < l->area.start + l->area.size;
+		     gpa += RUN_PAGE) {
+			int err;
+
+			page[0] = gpa;
+			err = simtd_add_page(r->td, gpa, page, !l->unmeasured);
+			if (!err)
+				continue;
+			snprintf(why, RUN_WHY_LEN, "line %u: building page 0x%lx: %s", l->line, gpa,
+				 strerror(-err));
+			return err;
+		}
+	}
+	return 0;
+}
+
 static int make_td(struct run *r, char why[RUN_WHY_LEN])
 {
 	const struct simtd_config c = {
 		.nr_vcpus = r->sc->vm.vcpus,
 		.private_bytes = all_bytes(r),
 		.shared_bytes = all_bytes(r),
+		.attributes = r->sc->vm.ve_disable ? TDX_ATTR_SEPT_VE_DISABLE : 0,
 		.zap_chunk = r->sc->vm.chunk,
 		.shared_level = r->sc->slots[0].page,
 		.event = memory_event,
 		.event_ctx = r,
+		.inject = r->inject,
+		.tries = r->inject && !r->sc->threads ? INJECT_TRIES : 0,
+		.remains = &r->remains,
+		.log = hear,
+		.log_ctx = r,
 	};
 	int err = simtd_create(&r->td, &c, why, RUN_WHY_LEN);
 
@@ -356,6 +401,9 @@ static int make_td(struct run *r, char why[RUN_WHY_LEN])
 	if (err)
 		return err;
 	r->sim = simtd_sim(r->td);
+	err = build(r, why);
+	if (err)
+		return err;
 	err = simtd_finalize(r->td);
 	if (!err)
 		err = tpt_vm_allow_prefault(simtd_vm(r->td), true);
@@ -424,8 +472,10 @@ static void look(struct run *r)
 		r->cpu.dirty_set += c.dirty_set;
 		r->cpu.pml_logged += c.pml_logged;
 	}
-	if (r->td)
-		simtd_get_stats(r->td, &r->td_stats);
+	if (!r->td)
+		return;
+	simtd_get_stats(r->td, &r->td_stats);
+	simtd_get_pamt(r->td, &r->pamt);
 }
 
 static void end_direct(struct run *r)
@@ -439,18 +489,18 @@ static void end_direct(struct run *r)
 
 static void end_td(struct run *r)
 {
+	raw_end(r);
 	simtd_end(r->td, &r->remains);
 	r->final_stats = r->remains.stats;
 	r->misuses = r->remains.misuses;
 	r->frames = r->remains.frames;
 }
 
-int run_run(struct run *r)
+/* From the first step to the last, and a look at what is there then. */
+static int play(struct run *r)
 {
-	int err = make(r);
+	int err;
 
-	if (err)
-		return err;
 	r->phases[r->nr_phases++] = (struct run_phase){.name = "start"};
 	run_snap(r, &r->phases[0].at);
 	err = r->sc->threads ? side_by_side(r) : in_turn(r);
@@ -461,11 +511,41 @@ int run_run(struct run *r)
 	if (err)
 		return run_fail(r, err, "an event failed: %s", strerror(-err));
 	look(r);
+	return 0;
+}
+
+/* A TD that was never finished because a call failed on purpose is an outcome like others. */
+static int not_made(struct run *r, int err)
+{
+	if (!inject_hits(r->inject))
+		return err;
+	snprintf(r->not_made, sizeof(r->not_made), "%s", r->why);
+	r->why[0] = 0;
+	if (r->td)
+		look(r);
+	return 0;
+}
+
+static int end(struct run *r)
+{
 	if (r->td)
 		end_td(r);
-	else
+	else if (r->sim)
 		end_direct(r);
-	judge(r);
+	if (r->sim)
+		judge(r);
+	return r->td ? events_finally(r) : 0;
+}
+
+int run_run(struct run *r)
+{
+	int err = make(r);
+
+	err = err ? not_made(r, err) : play(r);
+	if (!err)
+		err = end(r);
+	if (err)
+		return err;
 	err = run_count(r);
 	return err ? run_fail(r, err, "no memory") : 0;
 }

@@ -26,6 +26,12 @@ static int failed(struct run *r, const struct run_event *e, int err, const char 
 {
 	if (err == -EBUSY)
 		r->totals.busy++;
+	if (inject_hits(r->inject)) {
+		if (!r->totals.failed++)
+			snprintf(r->failed_text, sizeof(r->failed_text), "line %u: %s: %s", e->line,
+				 what, strerror(-err));
+		return 0;
+	}
 	return run_fail(r, err, "line %u: %s: %s", e->line, what, strerror(-err));
 }
 
@@ -379,6 +385,10 @@ static int convert(struct run *r, const struct run_event *e)
 
 	if (err)
 		return failed(r, e, err, "convert");
+	if (e->accept)
+		err = simtd_guest_accept(r->td, e->vcpu, a.start, a.size);
+	if (err)
+		return failed(r, e, err, "accept");
 	for (uint64_t at = a.start; at < a.start + a.size; at += RUN_PAGE) {
 		struct run_slot *s = memory_slot_at(r, at);
 
@@ -396,6 +406,32 @@ static int punch(struct run *r, const struct run_event *e)
 	for (unsigned int i = 0; err == -EBUSY && i < BUSY_TRIES; i++)
 		err = tpt_gmem_punch_hole(s->gmem, a.start - s->gpa, a.size);
 	return err ? failed(r, e, err, "punch") : 0;
+}
+
+/* ---- further TDs ---- */
+
+static int create_tds(struct run *r, const struct run_event *e)
+{
+	int err = 0;
+
+	for (uint32_t i = 0; !err && i < e->nr; i++) {
+		err = simtd_add_other(r->td);
+		r->totals.tds += !err;
+		if (err == -ENOSPC) {
+			r->totals.tds_refused++;
+			err = 0;
+		}
+	}
+	return err ? failed(r, e, err, "tds create") : 0;
+}
+
+static int end_tds(struct run *r, const struct run_event *e)
+{
+	int err = 0;
+
+	for (uint32_t i = 0; !err && i < e->nr; i++)
+		err = simtd_end_other(r->td);
+	return err ? failed(r, e, err, "tds end") : 0;
 }
 
 /* ---- all of them ---- */
@@ -465,6 +501,18 @@ static int do_event(struct run *r, const struct run_event *e, uint64_t step)
 	case RUN_EVENT_KILL:
 		r->killed = true;
 		return 0;
+	case RUN_EVENT_KICK:
+		simtd_kick(r->td);
+		return 0;
+	case RUN_EVENT_NAME:
+	case RUN_EVENT_SEAMCALL:
+	case RUN_EVENT_TDCALL:
+	case RUN_EVENT_TOUCH:
+		return raw_event(r, e);
+	case RUN_EVENT_TDS_CREATE:
+		return create_tds(r, e);
+	case RUN_EVENT_TDS_END:
+		return end_tds(r, e);
 	case RUN_EVENT_KINDS:
 		break;
 	}
@@ -473,7 +521,7 @@ static int do_event(struct run *r, const struct run_event *e, uint64_t step)
 
 static bool due(const struct run_event *e, uint64_t step)
 {
-	if (step < e->first || step > e->last)
+	if (e->finally || step < e->first || step > e->last)
 		return false;
 	return e->period ? !((step - e->first) % e->period) : step == e->first;
 }
@@ -486,5 +534,15 @@ int events_at(struct run *r, uint64_t step)
 	for (uint32_t i = 0; !err && !r->killed && i < r->sc->nr_events; i++)
 		if (due(&r->sc->events[i], step))
 			err = do_event(r, &r->sc->events[i], step);
+	return err;
+}
+
+int events_finally(struct run *r)
+{
+	int err = 0;
+
+	for (uint32_t i = 0; !err && i < r->sc->nr_events; i++)
+		if (r->sc->events[i].finally)
+			err = do_event(r, &r->sc->events[i], r->sc->steps);
 	return err;
 }

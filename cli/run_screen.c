@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "cli/replay.h"
+#include "cli/run_cost.h"
 
 #define NUM(n) replay_number(n, (char[REPLAY_NUMBER_LEN]){0})
 #define NAME   (-14)
@@ -137,6 +138,22 @@ static void print_tree(const struct run *r, FILE *out, const char *name)
 	list_end(&l);
 }
 
+static void print_pamt(const struct run *r, FILE *out)
+{
+	fprintf(out,
+		"%*s %s bytes, static, for %s of TDX memory: %s for 4 KiB pages, %s for 2 MiB, %s "
+		"for 1 GiB\n",
+		NAME, "PAMT", NUM(value(r, "pamt.bytes")), NUM(value(r, "pamt.memory_bytes")),
+		NUM(value(r, "pamt.bytes_4k")), NUM(value(r, "pamt.bytes_2m")),
+		NUM(value(r, "pamt.bytes_1g")));
+	fprintf(out,
+		"%*s in use: %s guest pages of 4 KiB, %s of 2 MiB, %s of 1 GiB, %s Secure-EPT "
+		"pages, %s of TDs and vCPUs\n",
+		NAME, "", NUM(value(r, "pamt.leaves_4k")), NUM(value(r, "pamt.leaves_2m")),
+		NUM(value(r, "pamt.leaves_1g")), NUM(value(r, "pamt.table_pages")),
+		NUM(value(r, "pamt.control_pages")));
+}
+
 static void print_td(const struct run *r, FILE *out)
 {
 	print_prefix(r, out, "ext. calls", "call.");
@@ -148,6 +165,35 @@ static void print_td(const struct run *r, FILE *out)
 		NAME, "guest half", NUM(value(r, "td.tdcalls")), NUM(value(r, "td.accepts")),
 		NUM(value(r, "ve.private") + value(r, "ve.shared")), NUM(value(r, "td.to_shared")),
 		NUM(value(r, "td.to_private")));
+	print_pamt(r, out);
+	if (value(r, "keys.further_tds") || value(r, "keys.refused") || value(r, "keys.lost"))
+		fprintf(out, "%*s %s further TDs, %s refused for want of one, %s lost\n", NAME,
+			"key ids", NUM(value(r, "keys.further_tds")), NUM(value(r, "keys.refused")),
+			NUM(value(r, "keys.lost")));
+}
+
+static void print_injected(const struct run *r, FILE *out)
+{
+	char status[96];
+
+	if (!r->inject)
+		return;
+	fprintf(out, "\nFAILURES ON PURPOSE\n\n");
+	for (unsigned int i = 0; i < r->inject->nr; i++) {
+		const struct inject_rule *rule = &r->inject->rule[i];
+
+		inject_status_name(rule, status, sizeof(status));
+		fprintf(out, "  %s: %s of %s calls answered %s%s\n", inject_call_name(rule),
+			NUM(rule->hits), NUM(rule->calls), status,
+			rule->hits ? "" : "; it never hit");
+	}
+	if (r->not_made[0])
+		fprintf(out, "  the TD was given up before it ran: %s\n", r->not_made);
+	if (r->totals.failed)
+		fprintf(out, "  %s events failed, the first: %s\n", NUM(r->totals.failed),
+			r->failed_text);
+	if (r->logged)
+		fprintf(out, "  %s errors logged, the first: %s\n", NUM(r->logged), r->log_text);
 }
 
 static void print_log(const struct run *r, FILE *out)
@@ -227,6 +273,7 @@ static void print_measured(const struct run *r, FILE *out)
 	fprintf(out, "%*s %s at the peak, caches included\n", NAME, "table pages",
 		NUM(value(r, "table_pages_peak")));
 	print_prefix(r, out, "events", "event.");
+	print_injected(r, out);
 	fprintf(out, "\nMEASURED HERE (by this machine's clock)\n\n");
 	fprintf(out,
 		"  longest exclusive section: %.1f us; audits on the way included, the last one not\n",
@@ -265,6 +312,54 @@ static void print_estimate(const struct run *r, FILE *out, const struct run_esti
 	}
 }
 
+/* A price for each, and their sum by group: unknown if one of them is. */
+static void print_price(const struct run *r, FILE *out, unsigned int i)
+{
+	const struct run_price *p = &r->cost->price[i];
+	uint64_t n = run_cost_count(r, i);
+
+	if (!n)
+		return;
+	fprintf(out, "      %s: %s %s", p->what, NUM(n), p->counter);
+	if (!p->known) {
+		fprintf(out, ", price unknown; %s\n", p->source);
+		return;
+	}
+	fprintf(out, " at ");
+	print_time(out, p->each_ns);
+	fprintf(out, " = ");
+	print_time(out, (double)n * p->each_ns);
+	fprintf(out, "; %s\n", p->source);
+}
+
+static void print_cost(const struct run *r, FILE *out)
+{
+	struct run_bill bill;
+
+	fprintf(out,
+		"\nESTIMATES from %s (counts of ours times constants of others; not measured)\n",
+		r->cost->path);
+	for (unsigned int i = 0; i < r->cost->nr_prices; i++) {
+		if (!run_cost_group(r, i, &bill))
+			continue;
+		fprintf(out, "  %s: ", r->cost->price[i].group);
+		if (!bill.known)
+			fprintf(out, "unknown%s", bill.ns > 0 ? "; the known part: " : "");
+		if (bill.known || bill.ns > 0)
+			print_time(out, bill.ns);
+		fprintf(out, "\n");
+		for (unsigned int k = i; k < r->cost->nr_prices; k++)
+			if (!strcmp(r->cost->price[k].group, r->cost->price[i].group))
+				print_price(r, out, k);
+	}
+}
+
+static void print_published(FILE *out, const struct run_published *p)
+{
+	fprintf(out, "  %s: %s\n      machine: %s; source: %s\n", p->what, p->value, p->machine,
+		p->source);
+}
+
 static void print_others(const struct run *r, FILE *out)
 {
 	const struct scenario *s = r->sc;
@@ -274,14 +369,14 @@ static void print_others(const struct run *r, FILE *out)
 			"\nESTIMATES (a count of ours times a constant of others; not measured)\n");
 	for (uint32_t i = 0; i < s->nr_estimates; i++)
 		print_estimate(r, out, &s->estimates[i]);
-	if (s->nr_published)
+	if (r->cost)
+		print_cost(r, out);
+	if (s->nr_published || (r->cost && r->cost->nr_published))
 		fprintf(out, "\nPUBLISHED ELSEWHERE (not measured here)\n");
-	for (uint32_t i = 0; i < s->nr_published; i++) {
-		const struct run_published *p = &s->published[i];
-
-		fprintf(out, "  %s: %s\n      machine: %s; source: %s\n", p->what, p->value,
-			p->machine, p->source);
-	}
+	for (unsigned int i = 0; r->cost && i < r->cost->nr_published; i++)
+		print_published(out, &r->cost->published[i]);
+	for (uint32_t i = 0; i < s->nr_published; i++)
+		print_published(out, &s->published[i]);
 }
 
 /* ---- is it sound? ---- */
@@ -296,7 +391,7 @@ static void print_expects(const struct run *r, FILE *out)
 		const struct run_counter *c = run_counter(r, e->counter);
 
 		held += run_holds(r, e);
-		if (run_holds(r, e))
+		if (run_holds(r, e) || r->injected_outside)
 			continue;
 		fprintf(out, "%*s line %u: %s %s %s%s%s, but it is %s%s%s\n", NAME, "EXPECTED",
 			e->line, e->counter, relations[e->relation], e->other,
@@ -304,12 +399,13 @@ static void print_expects(const struct run *r, FILE *out)
 			c ? NUM(c->value) : "no counter", e->why[0] ? "; " : "", e->why);
 	}
 	if (r->sc->nr_expects)
-		fprintf(out, "%*s %u of %u hold\n", NAME, "expectations", held, r->sc->nr_expects);
+		fprintf(out, "%*s %u of %u hold%s\n", NAME, "expectations", held, r->sc->nr_expects,
+			r->injected_outside ? "; not judged: failures came from outside" : "");
 }
 
 static void print_errors(const struct run *r, FILE *out)
 {
-	for (unsigned int i = 0; i < r->sc->vm.vcpus; i++) {
+	for (unsigned int i = 0; r->vcpus && i < r->sc->vm.vcpus; i++) {
 		const struct run_vcpu *v = &r->vcpus[i];
 
 		if (v->errors)
@@ -321,6 +417,9 @@ static void print_errors(const struct run *r, FILE *out)
 
 static void print_checks(const struct run *r, FILE *out)
 {
+	bool accounted;
+	uint64_t leaked = run_leaked(r, &accounted);
+
 	fprintf(out, "\n");
 	print_expects(r, out);
 	print_errors(r, out);
@@ -330,13 +429,21 @@ static void print_checks(const struct run *r, FILE *out)
 		r->judge ? r->judge_text : "");
 	fprintf(out, "%*s %ld frames and table pages left over, %s rules of the platform broken",
 		NAME, "balance", r->frames, NUM(r->misuses));
-	if (r->td)
-		fprintf(out, ", %s PAMT entries in use, %s pages leaked",
-			NUM(r->remains.pamt_in_use), NUM(r->remains.leaked));
+	if (r->sc->vm.kind == RUN_TD)
+		fprintf(out, ", %s pages in use by the PAMT, %s pages leaked%s",
+			NUM(r->remains.pamt_in_use), NUM(leaked),
+			accounted ? "" : ", and the books do not agree");
 	fprintf(out, "\n");
+	if (r->sc->vm.kind == RUN_TD)
+		print_prefix(r, out, "memory rules", "memory.");
+	if (r->totals.calls)
+		fprintf(out, "%*s %s made, %s answered otherwise than expected%s%s\n", NAME,
+			"own calls", NUM(r->totals.calls), NUM(r->totals.unexpected),
+			r->totals.unexpected ? ": " : "", r->unexpected_text);
 	if (r->dead)
 		fprintf(out, "%*s %s\n", NAME, "DEAD", r->dead_text);
-	fprintf(out, "%*s %s\n", NAME, "verdict", run_unsound(r) ? "UNSOUND" : "sound");
+	fprintf(out, "%*s %s%s\n", NAME, "verdict", run_unsound(r) ? "UNSOUND" : "sound",
+		run_may_fail(r) ? ", for a host whose calls fail for good" : "");
 }
 
 void run_screen(const struct run *r, FILE *out)

@@ -495,21 +495,16 @@ int sim_write(struct sim *sim, unsigned int vcpu, uint64_t gpa, const void *buf,
 
 /* ---- operations, and what they promise ---- */
 
+static uint64_t tag_of_all(const struct sim *sim, uint32_t as_id)
+{
+	return sim->has_td ? MACHINE_TAG_ALL : tag_of(as_id);
+}
+
 static void promise(struct sim *sim, uint32_t as_id, uint64_t start, uint64_t end, uint64_t since,
 		    const char *reason)
 {
-	uint64_t tag = sim->has_td ? MACHINE_TAG_ALL : tag_of(as_id);
-
-	machine_promise(sim->machine, tag, start | sim->shared_gpa, end | sim->shared_gpa, since,
-			reason);
-}
-
-/* The same for what a TD reaches without the shared bit. */
-static void promise_private(struct sim *sim, uint64_t start, uint64_t end, uint64_t since,
-			    const char *reason)
-{
-	if (sim->has_td)
-		machine_promise(sim->machine, MACHINE_TAG_ALL, start, end, since, reason);
+	machine_promise(sim->machine, tag_of_all(sim, as_id), start | sim->shared_gpa,
+			end | sim->shared_gpa, since, reason);
 }
 
 int sim_set_memory_region(struct sim *sim, const struct tpt_memory_region *region)
@@ -544,10 +539,13 @@ int sim_set_private(struct sim *sim, tpt_gfn start, tpt_gfn end, bool private_, 
 		return err;
 	start <<= TPT_PAGE_SHIFT;
 	end <<= TPT_PAGE_SHIFT;
+	/* Of tables nothing was said: where nothing was mapped nothing was flushed. */
 	if (private_)
-		promise(sim, 0, start, end, since, "converted to private");
-	else
-		promise_private(sim, start, end, since, "converted to shared");
+		machine_promise_leaves(sim->machine, tag_of_all(sim, 0), start | sim->shared_gpa,
+				       end | sim->shared_gpa, since, "converted to private");
+	else if (sim->has_td)
+		machine_promise_leaves(sim->machine, MACHINE_TAG_ALL, start, end, since,
+				       "converted to shared");
 	return 0;
 }
 

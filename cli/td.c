@@ -10,19 +10,15 @@
 #define GIB (1ull << 30)
 #define MIB (1ull << 20)
 
-/* The one TDMR: below the key-id bits, far above shared memory. */
-#define TDMR_BASE   SIM_TABLES_BASE
 #define SHARED_BASE (1ull << 40)
-/* Key ids: 6 bits from bit 46 of a physical address; the upper half is private. */
-#define HKID_START 46
-#define HKID_BITS  6
-#define HKID_MIN   32
-#define HKID_MAX   63
-/* The module's own, and the TD's. */
+/* The upper half of the key ids is private, and the first of it the module's own. */
+#define HKID_MIN    32
+#define HKID_MAX    63
 #define HKID_GLOBAL HKID_MIN
-#define HKID_TD	    (HKID_MIN + 1)
 /* Of each kind; the rest is only counted by the module. */
 #define MEMORY_EVENTS_LOGGED 16
+/* A cache write-back looks for interrupts between its parts. */
+#define WB_BLOCKS 4
 /* 4 levels: 48 bits of guest-physical address, the uppermost of which means shared. */
 #define LEVELS	 4
 #define GPA_BITS 48
@@ -158,8 +154,8 @@ static int make_module(struct simtd *td, char *why, size_t why_size)
 	struct tdx_module_config c = {
 		.nr_lps = td->config.nr_vcpus + TD_HOST_LPS,
 		.nr_packages = 1,
-		.hkid_start_bit = HKID_START,
-		.nr_hkid_bits = HKID_BITS,
+		.hkid_start_bit = TD_HKID_START,
+		.nr_hkid_bits = TD_HKID_BITS,
 		.private_hkid_min = HKID_MIN,
 		.private_hkid_max = HKID_MAX,
 		.global_hkid = HKID_GLOBAL,
@@ -172,6 +168,8 @@ static int make_module(struct simtd *td, char *why, size_t why_size)
 		.ctx = td,
 		.page = module_page,
 		.rdtsc = module_rdtsc,
+		.interrupt_pending = simtd_interrupt_pending,
+		.wb_blocks = WB_BLOCKS,
 		.fatal = module_fatal,
 		.processor = &machine_processor_ops,
 		.processor_ctx = td->machine,
@@ -192,8 +190,11 @@ static int make_host(struct simtd *td, char *why, size_t why_size)
 		.seamcall_ctx = td,
 		.nr_lps = td->config.nr_vcpus + TD_HOST_LPS,
 		.nr_packages = 1,
-		.hkid_start_bit = HKID_START,
+		.hkid_start_bit = TD_HKID_START,
 		.global_hkid = HKID_GLOBAL,
+		.busy_tries = td->config.tries,
+		.first_hkid = HKID_GLOBAL + 1,
+		.nr_hkids = HKID_MAX - HKID_GLOBAL,
 		.ctx = td,
 		.current_lp = simtd_current_lp,
 		.run_on = simtd_run_on,
@@ -216,7 +217,7 @@ static int make_td(struct simtd *td, char *why, size_t why_size)
 {
 	const struct tdx_td_config c = {
 		.size = sizeof(c),
-		.hkid = HKID_TD,
+		.hkid = TDX_HKID_ANY,
 		.attributes = td->config.attributes,
 		.max_vcpus = (uint16_t)td->config.nr_vcpus,
 		.levels = LEVELS,
@@ -231,11 +232,12 @@ static int make_td(struct simtd *td, char *why, size_t why_size)
 
 static int make_vm(struct simtd *td, char *why, size_t why_size)
 {
+	bool inject = inject_has(td->config.inject, INJECT_ERRNO);
 	const struct tpt_vm_config c = {
 		.format = TPT_FORMAT_EPT,
 		.flags = TPT_VM_SELF_SNOOP,
 		.levels = LEVELS,
-		.maxphyaddr = HKID_START,
+		.maxphyaddr = TD_HKID_START,
 		.guest_maxphyaddr = GPA_BITS,
 		.shared_bit = tdx_td_shared_bit(td->tdx),
 		.address_spaces = 1,
@@ -244,8 +246,8 @@ static int make_vm(struct simtd *td, char *why, size_t why_size)
 		.zap_chunk = td->config.zap_chunk,
 		.backing = &simtd_backing_ops,
 		.backing_ctx = td,
-		.external = &tdx_external_ops,
-		.external_ctx = td->tdx,
+		.external = inject ? &simtd_inject_ops : &tdx_external_ops,
+		.external_ctx = inject ? (void *)td : td->tdx,
 		.event = td->config.event,
 		.event_ctx = td->config.event_ctx,
 	};
@@ -319,10 +321,13 @@ int simtd_create(struct simtd **out, const struct simtd_config *config, char *wh
 	err = init_locks(td);
 	if (!err)
 		err = make_all(td, why, why_size);
-	if (err)
-		simtd_destroy(td);
-	else
+	if (!err) {
 		*out = td;
+		return 0;
+	}
+	if (config->remains && td->sim)
+		simtd_end(td, config->remains);
+	simtd_destroy(td);
 	return err;
 }
 
@@ -437,8 +442,10 @@ static void count_pamt(struct simtd *td, unsigned int level, uint64_t bytes,
 	struct tdx_pamt_view view;
 
 	for (uint64_t at = 0; at < td->tdmr_bytes; at += bytes) {
-		r->pamt_in_use += tdx_module_view_pamt(td->module, TDMR_BASE + at, level, &view) ||
-				  view.pt != TDX_PT_NDA;
+		if (tdx_module_view_pamt(td->module, TDMR_BASE + at, level, &view) ||
+		    view.pt != TDX_PT_NDA)
+			r->pamt_in_use += bytes / TD_PAGE;
+		r->pamt_tables += view.pt == TDX_PT_EPT;
 		r->pamt_pages += !level;
 	}
 }
@@ -465,6 +472,7 @@ static void end_tdx(struct simtd *td, struct simtd_remains *r)
 	if (td->host) {
 		tdx_host_get_stats(td->host, &r->host);
 		r->leaked_by_host = r->host.leaked_pages;
+		r->held = r->host.held_pages;
 	}
 }
 
@@ -476,11 +484,16 @@ void simtd_end(struct simtd *td, struct simtd_remains *remains)
 	td->ended = true;
 	atomic_fetch_add(&td->held, 1);
 	simtd_kick(td);
+	while (td->nr_others)
+		simtd_end_other(td);
 	end_vm(td, remains);
 	remains->misuses = sim_stop(td->sim);
 	end_tdx(td, remains);
 	simtd_free_slots(td);
 	if (td->module) {
+		for (unsigned int i = 0; i < TDX_NR_MEMORY_EVENTS; i++)
+			remains->memory[i] =
+				tdx_module_memory_events(td->module, (enum tdx_memory_event_kind)i);
 		count_pamt(td, 0, TD_PAGE, remains);
 		count_pamt(td, 1, 2 * MIB, remains);
 		count_pamt(td, 2, GIB, remains);

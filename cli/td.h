@@ -22,8 +22,10 @@
 
 #include <triptych/triptych.h>
 
+#include "cli/inject.h"
 #include "cli/sim.h"
 #include "tdx/host/host.h"
+#include "tdx/module/memory.h"
 #include "tdx/module/module.h"
 
 /* LPs without a vCPU, for threads that only make SEAMCALLs. */
@@ -31,10 +33,16 @@
 /* vCPUs and those LPs are the processors of one machine. */
 #define TD_MAX_VCPUS (MACHINE_MAX_CPUS - TD_HOST_LPS)
 #define TD_MAX_SLOTS 64
+/* Key ids: so many bits from that bit of a physical address on; the upper half is private. */
+#define TD_HKID_START 46
+#define TD_HKID_BITS  6
+/* Further TDs on the machine, at most. */
+#define TD_MAX_OTHERS 64
 /* Pages that the guest may use at most through one MapGPA before it is sent round again: KVM's. */
 #define TD_MAP_GPA_MAX (2u << 20)
 
 struct simtd;
+struct simtd_remains;
 
 struct simtd_config {
 	unsigned int nr_vcpus;	/* 1 .. TD_MAX_VCPUS */
@@ -54,6 +62,14 @@ struct simtd_config {
 	void (*mmio)(void *ctx, unsigned int vcpu, uint64_t gpa, unsigned int size, bool write,
 		     uint64_t *value);
 	void *ctx; /* of accepted() and mmio() */
+	/* Failures on purpose, or NULL. The caller's; outlives the TD. */
+	struct inject *inject;
+	/* Tries of a call, an entry, a private fault or a MapGPA that stays busy; 0: a great many.
+	 */
+	uint32_t tries;
+	/* If making the TD fails: what was left of it. May be NULL. */
+	struct simtd_remains *remains;
+
 	/* Gets what host half and library log; NULL: standard error. */
 	void (*log)(void *ctx, enum tpt_log_level level, const char *text);
 	void *log_ctx;
@@ -147,6 +163,27 @@ int simtd_guest_accept(struct simtd *td, unsigned int vcpu, uint64_t gpa, uint64
 int simtd_guest_map_gpa(struct simtd *td, unsigned int vcpu, uint64_t gpa, uint64_t size,
 			bool private_);
 
+/* ---- further TDs on the machine, with a key and no memory (td_others.c) ---- */
+
+/*
+ * One more. -ENOSPC: every key id is in use or lost, or there are TD_MAX_OTHERS; errors of
+ * tdx_td_create().
+ */
+int simtd_add_other(struct simtd *td);
+/* The oldest one ends. -ENOENT: there is none; errors of tdx_td_destroy(): it is gone all the same,
+ * and what it kept is lost. */
+int simtd_end_other(struct simtd *td);
+
+/* What the PAMT, which is static, takes and says. */
+struct simtd_pamt {
+	uint64_t memory;    /* bytes of TDX memory that it describes */
+	uint64_t bytes[3];  /* its own, for pages of 4 KiB, 2 MiB, 1 GiB */
+	uint64_t leaves[3]; /* pages of each size that belong to somebody's guest */
+	uint64_t tables;    /* Secure-EPT pages */
+	uint64_t control;   /* pages of TDs and vCPUs */
+};
+void simtd_get_pamt(struct simtd *td, struct simtd_pamt *pamt);
+
 /* ---- counters ---- */
 
 /* Why vCPUs left the TD. */
@@ -185,13 +222,16 @@ struct simtd_remains {
 	uint64_t reclaimed_leaves; /* private pages that came back, 4 KiB each */
 	uint64_t reclaimed_tables; /* Secure EPT pages */
 	uint64_t pamt_pages;	   /* PAMT entries of 4 KiB looked at */
-	uint64_t pamt_in_use;	   /* of those, or of larger ones: still somebody's */
-	uint64_t leaked; /* pages that the owner of the external table kept, library's count */
-	uint64_t leaked_by_host;   /* the same, the host half's count */
-	int64_t frames;		   /* frames of the machine in use, less those before the TD */
-	uint64_t misuses;	   /* rules of the platform broken */
-	int teardown;		   /* of tpt_vm_teardown() */
-	int destroy;		   /* of tdx_td_destroy() */
+	uint64_t pamt_in_use; /* pages of 4 KiB that PAMT entries of any size say are somebody's */
+	uint64_t pamt_tables; /* of those, Secure-EPT pages */
+	uint64_t leaked;      /* pages that the owner of the external table kept, library's count */
+	uint64_t leaked_by_host; /* the same, the host half's count */
+	int64_t frames;		 /* frames of the machine in use, less those before the TD */
+	uint64_t misuses;	 /* rules of the platform broken */
+	uint64_t memory[TDX_NR_MEMORY_EVENTS]; /* rules of TDX memory broken, by kind */
+	uint64_t held; /* control pages that the module keeps: PAMT entries that @leaked lacks */
+	int teardown;  /* of tpt_vm_teardown() */
+	int destroy;   /* of tdx_td_destroy() */
 	struct tpt_vm_stats stats; /* after teardown */
 	struct tdx_host_stats host;
 };

@@ -155,7 +155,7 @@ int simtd_guest_map_gpa(struct simtd *td, unsigned int vcpu, uint64_t gpa, uint6
 {
 	uint64_t at = private_ ? gpa : gpa | td->shared, end = at + size;
 
-	for (unsigned int stuck = 0; stuck < MAP_TRIES;) {
+	for (unsigned int stuck = 0; stuck < simtd_tries(td, MAP_TRIES);) {
 		struct tdx_regs regs = {.r11 = GHCI_MAP_GPA, .r12 = at, .r13 = end - at};
 		int err = vmcall(td, vcpu, &regs);
 

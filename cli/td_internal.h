@@ -9,6 +9,8 @@
 #include "cli/td.h"
 
 #define TD_PAGE 4096ull
+/* The one TDMR: below the key-id bits, far above shared memory. */
+#define TDMR_BASE SIM_TABLES_BASE
 
 /* Sub-functions and answers of TDG.VP.VMCALL: TDX GHCI, "TDG.VP.VMCALL Interface". */
 #define GHCI_MAP_GPA	     0x10001ull
@@ -57,7 +59,8 @@ struct simtd {
 	bool has_place;
 	_Atomic uint64_t tsc;
 	_Atomic unsigned int next_host_lp;
-	_Atomic unsigned int held; /* vCPUs may not enter */
+	_Atomic unsigned int held;		    /* vCPUs may not enter */
+	_Atomic bool interrupted[MACHINE_MAX_CPUS]; /* by LP: a SEAMCALL is to find an interrupt */
 	/* Moves when roots that vCPUs may have loaded are gone. */
 	_Atomic uint64_t roots_gone;
 
@@ -67,6 +70,8 @@ struct simtd {
 	uint64_t private_pages, shared_pages;
 	uint64_t to_shared, to_private; /* pages converted */
 	bool ended;
+	struct tdx_td *others[TD_MAX_OTHERS]; /* oldest first; one thread */
+	unsigned int nr_others;
 	struct simtd_lp lps[TD_MAX_VCPUS];
 };
 
@@ -92,6 +97,12 @@ int simtd_convert(struct simtd *td, const struct simtd_slot *slot, uint64_t gpa,
 void simtd_on_kick(void *td, bool reload);
 void simtd_on_hold(void *td, bool held);
 int simtd_run_on(void *td, unsigned int lp, void (*fn)(void *arg), void *arg);
+/* How often something that stays busy is tried: config.tries, or @usual. */
+unsigned int simtd_tries(const struct simtd *td, unsigned int usual);
+/* The external ops with failures on purpose; the context is the TD (td_inject.c). */
+extern const struct tpt_external_ops simtd_inject_ops;
+/* tdx_module_config.interrupt_pending: only where one was injected. */
+bool simtd_interrupt_pending(void *td, unsigned int lp);
 enum tdx_side simtd_seamcall(void *td, unsigned int lp, struct tdx_regs *regs);
 
 #endif

@@ -44,13 +44,25 @@ static int get_page(void *ctx, uint64_t index, tpt_pfn *pfn, enum tpt_level *lev
 	return err;
 }
 
+/* A page that leaked: the module never gave it back, so nobody may have it. */
+static bool is_held(struct simtd *td, uint64_t hpa)
+{
+	struct tdx_pamt_view view;
+
+	for (unsigned int level = 0; level < 3; level++)
+		if (!tdx_module_view_pamt(td->module, hpa, level, &view) &&
+		    (view.pt == TDX_PT_REG || (!level && view.pt != TDX_PT_NDA)))
+			return true;
+	return false;
+}
+
 /* Gives frames [start, end) of @hpa back to the machine. */
 static void free_frames(struct simtd *td, uint64_t *hpa, uint64_t start, uint64_t end,
 			uint64_t *pages)
 {
 	pthread_mutex_lock(&td->frames);
 	for (uint64_t i = start; i < end; i++) {
-		if (!hpa[i])
+		if (!hpa[i] || is_held(td, hpa[i]))
 			continue;
 		machine_mem_free(td->machine, hpa[i], 0);
 		hpa[i] = 0;

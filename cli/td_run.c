@@ -43,15 +43,38 @@ unsigned int simtd_stand_on(struct simtd *td, unsigned int lp)
 	return before;
 }
 
+bool simtd_interrupt_pending(void *ctx, unsigned int lp)
+{
+	struct simtd *td = ctx;
+
+	return atomic_load_explicit(&td->interrupted[lp], memory_order_relaxed);
+}
+
+/* The module, or a failure on purpose. */
+static enum tdx_side call_module(struct simtd *td, unsigned int lp, struct tdx_regs *regs)
+{
+	const struct inject_rule *hit = inject_seamcall(td->config.inject, regs);
+	enum tdx_side side;
+
+	if (hit && hit->kind == INJECT_STATUS)
+		return TDX_HOST;
+	if (hit)
+		atomic_store(&td->interrupted[lp], true);
+	side = tdx_module_seamcall(td->module, lp, regs);
+	if (hit)
+		atomic_store(&td->interrupted[lp], false);
+	return side;
+}
+
 enum tdx_side simtd_seamcall(void *ctx, unsigned int lp, struct tdx_regs *regs)
 {
 	struct simtd *td = ctx;
 	enum tdx_side side;
 
 	if (lp >= td->config.nr_vcpus)
-		return tdx_module_seamcall(td->module, lp, regs);
+		return call_module(td, lp, regs);
 	pthread_mutex_lock(&td->lps[lp].lock);
-	side = tdx_module_seamcall(td->module, lp, regs);
+	side = call_module(td, lp, regs);
 	pthread_mutex_unlock(&td->lps[lp].lock);
 	return side;
 }
@@ -116,6 +139,11 @@ void simtd_on_hold(void *ctx, bool held)
 	simtd_kick(td);
 }
 
+unsigned int simtd_tries(const struct simtd *td, unsigned int usual)
+{
+	return td->config.tries ? td->config.tries : usual;
+}
+
 /* ---- what the VMM does about an exit; no lock is held ---- */
 
 static void count(struct simtd *td, unsigned int n, enum simtd_exit exit)
@@ -156,7 +184,7 @@ static int fault_until(struct simtd *td, unsigned int n, const struct tpt_fault 
 		td->lps[n].stats.retries++;
 		if (!patient)
 			return 0;
-		if (++retries == FAULT_TRIES)
+		if (++retries == simtd_tries(td, FAULT_TRIES))
 			return -EBUSY;
 		sched_yield();
 		f = *fault;
@@ -322,7 +350,7 @@ static int enter_once(struct simtd *td, unsigned int n)
 /* Inside the TD with lp->lock held, or an error and no lock. */
 static int enter(struct simtd *td, unsigned int n)
 {
-	for (unsigned int busy = 0; busy < ENTER_TRIES;) {
+	for (unsigned int busy = 0; busy < simtd_tries(td, ENTER_TRIES);) {
 		int err = enter_once(td, n);
 
 		if (err != -EAGAIN && err != -EBUSY)

@@ -183,6 +183,7 @@ void machine_flush(struct machine *machine, struct machine_cpu *cpu, uint64_t ta
 
 struct promise {
 	uint64_t since;
+	bool leaves; /* and nothing else */
 	const char *reason;
 };
 
@@ -191,19 +192,18 @@ static void mark(struct tlb *tlb, struct cached *entry, void *arg)
 	const struct promise *promise = arg;
 
 	(void)tlb;
-	if (entry->path_at >= promise->since || entry->broken_at)
+	if (promise->leaves && entry->table)
+		return;
+	if ((promise->leaves ? entry->read_at : entry->path_at) >= promise->since ||
+	    entry->broken_at)
 		return;
 	entry->broken_at = promise->since;
 	entry->reason = promise->reason;
 }
 
-void machine_promise(struct machine *machine, uint64_t tag, uint64_t start, uint64_t end,
-		     uint64_t since, const char *reason)
+static void mark_all(struct machine *machine, uint64_t tag, uint64_t start, uint64_t end,
+		     struct promise promise)
 {
-	struct promise promise = {since, reason};
-
-	if (since == MACHINE_NOW)
-		promise.since = clock_tick(machine);
 	for (unsigned int i = 0; i < machine->config.nr_cpus; i++) {
 		struct machine_cpu *cpu = &machine->cpus[i];
 
@@ -211,6 +211,20 @@ void machine_promise(struct machine *machine, uint64_t tag, uint64_t start, uint
 		tlb_each(&cpu->tlb, tag, start, end, mark, &promise);
 		pthread_mutex_unlock(&cpu->lock);
 	}
+}
+
+void machine_promise(struct machine *machine, uint64_t tag, uint64_t start, uint64_t end,
+		     uint64_t since, const char *reason)
+{
+	if (since == MACHINE_NOW)
+		since = clock_tick(machine);
+	mark_all(machine, tag, start, end, (struct promise){since, false, reason});
+}
+
+void machine_promise_leaves(struct machine *machine, uint64_t tag, uint64_t start, uint64_t end,
+			    uint64_t since, const char *reason)
+{
+	mark_all(machine, tag, start, end, (struct promise){since, true, reason});
 }
 
 uint64_t machine_report_count(const struct machine *machine)

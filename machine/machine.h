@@ -305,6 +305,13 @@ uint64_t machine_now(struct machine *machine);
 void machine_promise(struct machine *machine, uint64_t tag, uint64_t start, uint64_t end,
 		     uint64_t since, const char *reason);
 
+/*
+ * The same of a change that took leaves and left the tables as they were: table entries may be used
+ * as before, and so may translations that were read through them after @since, a ticket.
+ */
+void machine_promise_leaves(struct machine *machine, uint64_t tag, uint64_t start, uint64_t end,
+			    uint64_t since, const char *reason);
+
 enum machine_report_kind {
 	MACHINE_REPORT_STALE_LEAF,  /* a translation used after a promise that it is gone */
 	MACHINE_REPORT_STALE_TABLE, /* the same for a paging-structure cache entry */

@@ -94,6 +94,9 @@ static int op_unblock(void *ctx, tpt_gfn gfn, enum tpt_level level)
 
 	if (!td_alive(td))
 		return host_td_refuse(td, "unblock");
+	/* There is nothing to go back to. */
+	if (host_stray_find(td, gfn, level))
+		return -EIO;
 	err = host_call_here(td->host, &call);
 	if (!err)
 		atomic_fetch_sub(&td->blocked, 1);
@@ -114,14 +117,19 @@ static int op_track(void *ctx)
 	return host_call_here(td->host, &call);
 }
 
-/* The module has let the page go: what is left must end well or the page is lost. */
-static int bring_home(struct tdx_td *td, uint64_t hpa, enum tpt_level level)
+/*
+ * The module has let the page go: its lines are written back. Until they are, the entry counts as
+ * BLOCKED, and the next remove goes on from here.
+ */
+static int bring_home(struct tdx_td *td, struct stray *stray)
 {
-	if (host_page_wbinvd(td->host, hpa, leaf_bytes(level), td->hkid)) {
-		host_page_leaked(td->host, tpt_level_pages(level));
-		return -EIO;
-	}
-	host_page_clear(td->host, hpa, leaf_bytes(level));
+	uint64_t hpa = stray->hpa, bytes = leaf_bytes(stray->level);
+	int err = host_page_wbinvd(td->host, hpa, bytes, td->hkid);
+
+	if (err)
+		return err == -EBUSY ? -EBUSY : -EIO;
+	host_stray_forget(td, stray);
+	host_page_clear(td->host, hpa, bytes);
 	return 0;
 }
 
@@ -129,11 +137,14 @@ static int op_remove(void *ctx, tpt_gfn gfn, enum tpt_level level, tpt_pfn pfn)
 {
 	struct tdx_td *td = ctx;
 	struct call call = mem_call(td, TDH_MEM_PAGE_REMOVE, gfn, level);
+	struct stray *stray = host_stray_find(td, gfn, level);
 	uint64_t hpa = tpt_pfn_to_hpa(pfn).a;
 	int err;
 
 	if (!td_alive(td))
 		return host_td_refuse(td, "remove");
+	if (stray)
+		return bring_home(td, stray);
 	err = host_call_here(td->host, &call);
 	if (err)
 		return err;
@@ -145,63 +156,11 @@ static int op_remove(void *ctx, tpt_gfn gfn, enum tpt_level level, tpt_pfn pfn)
 		host_page_leaked(td->host, tpt_level_pages(level));
 		return -EIO;
 	}
-	return bring_home(td, hpa, level);
-}
-
-/* Tries again at once while the call finds an interrupt waiting: nothing is done then. */
-static int call_uninterrupted(struct tdx_host *host, struct call *call)
-{
-	unsigned int lp = host_lp(host);
-	int err = host_call_once(host, lp, call);
-
-	for (unsigned int i = 1; i < host->config.busy_tries &&
-				 (call->status & TDX_STATUS_MASK) == TDX_INTERRUPTED_RESTARTABLE;
-	     i++) {
-		host_relax(host);
-		err = host_call_once(host, lp, call);
-	}
-	return err;
-}
-
-static int op_split(void *ctx, tpt_gfn gfn, enum tpt_level level, tpt_hpa table)
-{
-	struct tdx_td *td = ctx;
-	struct call call = mem_call(td, TDH_MEM_PAGE_DEMOTE, gfn, level);
-	int err;
-
-	if (!td_alive(td))
-		return host_td_refuse(td, "split");
-	host_page_write_back(td->host, table.a, TPT_PAGE_SIZE);
-	call.in.r8 = table.a;
-	err = host_call_judge(td->host, &call, call_uninterrupted(td->host, &call));
-	if (!err)
-		atomic_fetch_sub(&td->blocked, 1);
-	return err;
-}
-
-static int op_merge(void *ctx, tpt_gfn gfn, enum tpt_level level, tpt_hpa table)
-{
-	struct tdx_td *td = ctx;
-	struct call call = mem_call(td, TDH_MEM_PAGE_PROMOTE, gfn, level);
-	int err;
-
-	if (!td_alive(td))
-		return host_td_refuse(td, "merge");
-	err = call_uninterrupted(td->host, &call);
-	/* Whether the guest accepted a page is not known here. */
-	if ((call.status & TDX_STATUS_MASK) == TDX_EPT_INVALID_PROMOTE_CONDITIONS)
-		return -EAGAIN;
-	if (host_call_judge(td->host, &call, err))
-		return err;
-	atomic_fetch_sub(&td->blocked, 1);
-	if (call.out.rcx != table.a) {
-		host_log(td->host, TPT_LOG_ERROR,
-			 "gfn 0x%" PRIx64 " had table 0x%" PRIx64 ", not 0x%" PRIx64, gfn,
-			 call.out.rcx, table.a);
-		host_page_leaked(td->host, 1);
-		return -EIO;
-	}
-	return bring_home(td, table.a, TPT_LEVEL_4K);
+	stray = host_stray_add(td, gfn, level, hpa);
+	if (stray)
+		return bring_home(td, stray);
+	host_page_unwritten(td->host, tpt_level_pages(level));
+	return -EIO;
 }
 
 static int op_release(void *ctx)
@@ -226,8 +185,15 @@ static int reclaim(struct tdx_td *td, uint64_t hpa, enum tpt_level level, const 
 
 static int op_reclaim_leaf(void *ctx, tpt_gfn gfn, enum tpt_level level, tpt_pfn pfn)
 {
-	(void)gfn;
-	return reclaim(ctx, tpt_pfn_to_hpa(pfn).a, level, "reclaim_leaf");
+	struct tdx_td *td = ctx;
+	struct stray *stray = host_stray_find(td, gfn, level);
+
+	if (!stray || td_state(td) != TDX_TD_RELEASED)
+		return reclaim(td, tpt_pfn_to_hpa(pfn).a, level, "reclaim_leaf");
+	/* The module had let it go already, and all caches are written back now. */
+	host_stray_forget(td, stray);
+	host_page_clear(td->host, tpt_pfn_to_hpa(pfn).a, leaf_bytes(level));
+	return 0;
 }
 
 static int op_free_table(void *ctx, tpt_gfn gfn, enum tpt_level level, tpt_hpa table)
@@ -248,9 +214,6 @@ static int describe(const struct tdx_td *td, const struct call *call, enum tpt_l
 		return 0;
 	case TDX_SEPT_NL_MAPPED:
 		entry->kind = TPT_EXTERNAL_TABLE;
-		return 0;
-	case TDX_SEPT_NL_BLOCKED:
-		entry->kind = TPT_EXTERNAL_BLOCKED_TABLE;
 		return 0;
 	case TDX_SEPT_MAPPED:
 	case TDX_SEPT_PENDING:
@@ -274,11 +237,18 @@ static int op_read(void *ctx, tpt_gfn gfn, enum tpt_level level, struct tpt_exte
 {
 	struct tdx_td *td = ctx;
 	struct call call = mem_call(td, TDH_MEM_SEPT_RD, gfn, level);
+	const struct stray *stray;
 	int err;
 
 	*entry = (struct tpt_external_entry){.kind = TPT_EXTERNAL_NONE};
 	if (!td_alive(td))
 		return host_td_refuse(td, "read");
+	stray = host_stray_find(td, gfn, level);
+	if (stray) {
+		entry->kind = TPT_EXTERNAL_BLOCKED_LEAF;
+		entry->pfn = tpt_hpa_to_pfn((tpt_hpa){stray->hpa});
+		return 0;
+	}
 	err = host_call_patient(td->host, host_lp(td->host), &call);
 	/* No table leads there. */
 	if ((call.status & TDX_STATUS_MASK) == TDX_EPT_WALK_FAILED)
@@ -299,6 +269,4 @@ const struct tpt_external_ops tdx_external_ops = {
 	.reclaim_leaf = op_reclaim_leaf,
 	.free_table = op_free_table,
 	.read = op_read,
-	.split = op_split,
-	.merge = op_merge,
 };

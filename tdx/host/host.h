@@ -63,7 +63,10 @@ struct tdx_host_config {
 	unsigned int package_lp[TDX_HOST_MAX_PACKAGES]; /* one LP of each package */
 	unsigned int hkid_start_bit; /* lowest key-id bit of a physical address, 32 .. 51 */
 	uint16_t global_hkid;	     /* the module's own key id: TDR pages are cached under it */
-	unsigned int busy_tries;     /* bound on tries of a busy call; 0 = TDX_HOST_BUSY_TRIES */
+	/* Private key ids that TDX_HKID_ANY may take: [first_hkid, first_hkid + nr_hkids); 0: none.
+	 */
+	uint16_t first_hkid, nr_hkids;
+	unsigned int busy_tries; /* bound on tries of a busy call; 0 = TDX_HOST_BUSY_TRIES */
 
 	void *ctx; /* of every function below */
 
@@ -125,7 +128,13 @@ struct tdx_host_stats {
 	uint64_t calls;				     /* sum of all */
 	uint64_t own_pages; /* 4 KiB pages from page_alloc() and not freed, leaked ones excluded */
 	uint64_t cleared_pages; /* 4 KiB pages that came back from TDs and were cleared */
-	uint64_t leaked_pages;	/* 4 KiB pages of any kind that a TD holds for ever */
+	uint64_t leaked_pages;	/* 4 KiB pages of any kind that are lost for ever: the sum of those
+				 * two, and of guest pages and tables that could not be reclaimed */
+	uint64_t held_pages;	/* pages from page_alloc() that the module keeps */
+	/* Of config.nr_hkids. A key id is free again once KEY.FREEID succeeded, and not before. */
+	uint64_t used_hkids, lost_hkids; /* with a TD; with one that was freed and kept its key */
+	uint64_t unwritten_pages; /* pages that it let go and whose lines could not be written back
+				   */
 };
 
 /* Exact for all calls that have returned. Any thread, any time. */
@@ -148,9 +157,11 @@ enum tdx_td_state {
 	TDX_TD_DESTROYED, /* nothing is left in the module but what leaked */
 };
 
+#define TDX_HKID_ANY 0xffffu
+
 struct tdx_td_config {
-	size_t size;	     /* sizeof(struct tdx_td_config) */
-	uint16_t hkid;	     /* private key id, free */
+	size_t size;   /* sizeof(struct tdx_td_config) */
+	uint16_t hkid; /* private key id, free; TDX_HKID_ANY: the lowest free one of the host's */
 	uint64_t attributes; /* TDX_ATTR_* */
 	uint64_t xfam;	     /* 0 = x87 and SSE (3) */
 	uint16_t max_vcpus;  /* at least 1 */
@@ -164,7 +175,7 @@ struct tdx_td_config {
 /*
  * A TD with its management pages and parameters: MNG.CREATE, KEY.CONFIG on each package, ADDCX six
  * times, MNG.INIT. On failure everything is taken back as far as the module lets it; what it keeps
- * is in leaked_pages. -EEXIST: the key id is in use.
+ * is in leaked_pages. -EEXIST: the key id is in use; -ENOSPC: TDX_HKID_ANY, and none is free.
  */
 int tdx_td_create(struct tdx_host *host, const struct tdx_td_config *config, struct tdx_td **td);
 
@@ -185,12 +196,13 @@ unsigned int tdx_td_shared_bit(const struct tdx_td *td);
  *	              otherwise -EPERM: nothing is mapped blindly before the TD is finalised
  *	block         RANGE.BLOCK         unblock       RANGE.UNBLOCK
  *	track         MEM.TRACK if RUNNABLE; nothing before: no guest ran, nothing is owed
- *	remove        PAGE.REMOVE, PHYMEM.PAGE.WBINVD and clear for each 4 KiB
- *	split         PAGE.DEMOTE, again while it is interrupted
- *	merge         PAGE.PROMOTE, PHYMEM.PAGE.WBINVD and clear of the table's page. -EAGAIN: some
- *of the 512 are accepted and some are not release       VP.FLUSH of each vCPU on its LP,
- *MNG.VPFLUSHDONE, PHYMEM.CACHE.WB on each package, MNG.KEY.FREEID; after a failure it goes on where
- *it stopped reclaim_leaf  PHYMEM.PAGE.RECLAIM, clear (caches were written back at release)
+ *	remove        PAGE.REMOVE, PHYMEM.PAGE.WBINVD and clear for each 4 KiB; a page that can't be
+ *	              written back stays, as BLOCKED, until remove is called again or, after
+ *	              release, reclaim_leaf, which makes no call for it
+ *	release       VP.FLUSH of each vCPU on its LP, MNG.VPFLUSHDONE, PHYMEM.CACHE.WB on each
+ *	              package, MNG.KEY.FREEID; after a failure it goes on where it stopped, or
+ *	              with the write-backs if FREEID misses one
+ *	reclaim_leaf  PHYMEM.PAGE.RECLAIM, clear (caches were written back at release)
  *	free_table    PHYMEM.PAGE.RECLAIM, clear
  *	read          MEM.SEPT.RD
  *
@@ -264,7 +276,8 @@ enum tdx_enter tdx_exit_classify(uint64_t rax);
  * misconfiguration. A private access is taken as a write (frames are never shared); an ACCEPT caps
  * the level at what the guest asked for. Fills *fault. 0; -EINVAL another reason, or an instruction
  * fetch from shared memory; -EACCES the guest touched a private page that it has not accepted and
- * is not told so by #VE: it is at fault, the TD should be ended.
+ * is not told so by #VE: it is at fault, the TD should be ended; -EOPNOTSUPP an ACCEPT smaller than
+ * what is mapped.
  */
 int tdx_exit_fault(const struct tdx_td *td, const struct tdx_regs *exit, struct tpt_fault *fault);
 

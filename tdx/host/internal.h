@@ -24,7 +24,8 @@ struct lp_counts {
 struct tdx_host {
 	struct tdx_host_config config;
 	struct lp_counts *counts; /* one for each LP */
-	_Atomic uint64_t own_pages, cleared_pages, leaked_pages;
+	_Atomic uint8_t *hkids;	  /* enum hkid_state of each of config.nr_hkids */
+	_Atomic uint64_t own_pages, cleared_pages, leaked_pages, held_pages, unwritten_pages;
 };
 
 struct tdx_vcpu {
@@ -43,16 +44,26 @@ struct adding {
 	uint64_t source;
 };
 
+/* See stray.c. */
+struct stray {
+	struct stray *next;
+	tpt_gfn gfn;
+	enum tpt_level level;
+	uint64_t hpa;
+};
+
 struct tdx_td {
 	struct tdx_host *host;
 	_Atomic int state; /* enum tdx_td_state */
 	uint16_t hkid;
+	bool hkid_is_hosts; /* hkid.c gave it, and hasn't got it back */
 	unsigned int shared_bit;
 	uint64_t tdr;
 	uint64_t tdcs[NR_TDCS_PAGES];
 	struct tdx_vcpu *vcpus;
 	struct adding adding;
 	_Atomic uint64_t blocked; /* entries between block and remove or unblock */
+	struct stray *strays;
 	bool measurement_broken;
 	/* release(): what is done already */
 	bool flush_done;
@@ -108,6 +119,32 @@ int host_page_wbinvd(struct tdx_host *host, uint64_t hpa, uint64_t bytes, uint16
 /* PHYMEM.PAGE.RECLAIM of a leaf or page of @level (triptych's) of a released TD; not cleared. */
 int host_page_reclaim(struct tdx_host *host, uint64_t hpa, enum tpt_level level);
 void host_page_leaked(struct tdx_host *host, uint64_t pages);
+/* The same of pages that the module let go and that could not be written back. */
+void host_page_unwritten(struct tdx_host *host, uint64_t pages);
+
+/* -- stray.c -- */
+
+/* NULL: there is none of that entry. */
+struct stray *host_stray_find(const struct tdx_td *td, tpt_gfn gfn, enum tpt_level level);
+/* NULL: no memory. */
+struct stray *host_stray_add(struct tdx_td *td, tpt_gfn gfn, enum tpt_level level, uint64_t hpa);
+void host_stray_forget(struct tdx_td *td, struct stray *stray);
+
+/* -- hkid.c -- */
+
+enum hkid_state {
+	HKID_FREE,
+	HKID_USED,
+	HKID_LOST,
+};
+
+/* The lowest free key id. 0, or -ENOSPC, logged. */
+int host_hkid_get(struct tdx_host *host, uint16_t *hkid);
+/* A key id that host_hkid_get() gave, and that no TD has any more. */
+void host_hkid_put(struct tdx_host *host, uint16_t hkid);
+/* One that a TD keeps for ever; logged. */
+void host_hkid_lost(struct tdx_host *host, uint16_t hkid);
+uint64_t host_hkid_count(const struct tdx_host *host, enum hkid_state state);
 
 /* -- release.c -- */
 

@@ -24,6 +24,10 @@ static const char *check_config(const struct tdx_host_config *c)
 		return "hkid_start_bit is not 32 to 51";
 	if ((uint64_t)c->global_hkid >> (52 - c->hkid_start_bit))
 		return "global_hkid is wider than the key-id bits";
+	if (c->nr_hkids && ((uint64_t)c->first_hkid + c->nr_hkids - 1) >> (52 - c->hkid_start_bit))
+		return "first_hkid and nr_hkids go beyond the key-id bits";
+	if (c->global_hkid >= c->first_hkid && c->global_hkid - c->first_hkid < c->nr_hkids)
+		return "global_hkid is among those of TDs";
 	return NULL;
 }
 
@@ -45,7 +49,10 @@ int tdx_host_create(const struct tdx_host_config *config, struct tdx_host **out)
 		host->config.busy_tries = TDX_HOST_BUSY_TRIES;
 	host->counts =
 		aligned_alloc(_Alignof(struct lp_counts), config->nr_lps * sizeof(*host->counts));
-	if (!host->counts) {
+	host->hkids = calloc(config->nr_hkids + 1u, sizeof(*host->hkids));
+	if (!host->counts || !host->hkids) {
+		free(host->counts);
+		free((void *)host->hkids);
 		free(host);
 		return -ENOMEM;
 	}
@@ -59,6 +66,7 @@ void tdx_host_destroy(struct tdx_host *host)
 	if (!host)
 		return;
 	free(host->counts);
+	free((void *)host->hkids);
 	free(host);
 }
 
@@ -94,6 +102,10 @@ void tdx_host_get_stats(const struct tdx_host *host, struct tdx_host_stats *stat
 		.own_pages = atomic_load(&host->own_pages),
 		.cleared_pages = atomic_load(&host->cleared_pages),
 		.leaked_pages = atomic_load(&host->leaked_pages),
+		.held_pages = atomic_load(&host->held_pages),
+		.unwritten_pages = atomic_load(&host->unwritten_pages),
+		.used_hkids = host_hkid_count(host, HKID_USED),
+		.lost_hkids = host_hkid_count(host, HKID_LOST),
 	};
 	for (unsigned int lp = 0; lp < host->config.nr_lps; lp++)
 		for (unsigned int i = 0; i < TDX_HOST_LEAVES; i++) {

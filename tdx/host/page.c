@@ -24,6 +24,12 @@ void host_page_leaked(struct tdx_host *host, uint64_t pages)
 	atomic_fetch_add(&host->leaked_pages, pages);
 }
 
+void host_page_unwritten(struct tdx_host *host, uint64_t pages)
+{
+	atomic_fetch_add(&host->unwritten_pages, pages);
+	host_page_leaked(host, pages);
+}
+
 int host_page_get(struct tdx_host *host, uint64_t *hpa)
 {
 	tpt_hpa page;

@@ -5,6 +5,8 @@
  */
 #include "tdx/host/internal.h"
 
+#include <string.h>
+
 /* Interrupts that one write-back of a package's caches may take. */
 #define WRITE_BACK_TRIES 10000
 
@@ -82,9 +84,20 @@ static int write_back(struct tdx_td *td)
 	return 0;
 }
 
+/* A package that has not written back after all: all of them are asked again. */
+static int free_key(struct tdx_td *td)
+{
+	struct call call = {.leaf = TDH_MNG_KEY_FREEID, .in.rcx = td->tdr};
+	int err = host_call_here_patient(td->host, &call);
+
+	if ((call.status & TDX_STATUS_MASK) != TDX_WBCACHE_NOT_COMPLETE)
+		return err;
+	memset(td->written_back, 0, sizeof(td->written_back));
+	return -EBUSY;
+}
+
 int host_td_release(struct tdx_td *td)
 {
-	struct call free_id = {.leaf = TDH_MNG_KEY_FREEID, .in.rcx = td->tdr};
 	int err;
 
 	if (!td_alive(td))
@@ -95,8 +108,12 @@ int host_td_release(struct tdx_td *td)
 	if (!err)
 		err = write_back(td);
 	if (!err)
-		err = host_call_here_patient(td->host, &free_id);
-	if (!err)
-		atomic_store(&td->state, TDX_TD_RELEASED);
-	return err;
+		err = free_key(td);
+	if (err)
+		return err;
+	atomic_store(&td->state, TDX_TD_RELEASED);
+	if (td->hkid_is_hosts)
+		host_hkid_put(td->host, td->hkid);
+	td->hkid_is_hosts = false;
+	return 0;
 }

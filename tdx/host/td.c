@@ -89,7 +89,7 @@ static int init_td(struct tdx_td *td, const struct tdx_td_config *c)
 
 static int build_td(struct tdx_td *td, const struct tdx_td_config *c)
 {
-	struct call create = {.leaf = TDH_MNG_CREATE, .in.rdx = c->hkid};
+	struct call create = {.leaf = TDH_MNG_CREATE, .in.rdx = td->hkid};
 	int err = host_page_donate(td->host, &create, &td->tdr);
 
 	if (!err)
@@ -116,7 +116,7 @@ static int check_config(struct tdx_host *host, const struct tdx_td_config *c)
 		why = "config_flags has GPAW52: say gpaw52";
 	else if (!c->max_vcpus)
 		why = "max_vcpus is 0";
-	else if ((uint64_t)c->hkid >> (52 - host->config.hkid_start_bit))
+	else if (c->hkid != TDX_HKID_ANY && (uint64_t)c->hkid >> (52 - host->config.hkid_start_bit))
 		why = "hkid is wider than the key-id bits";
 	if (!why)
 		return 0;
@@ -151,7 +151,11 @@ int tdx_td_create(struct tdx_host *host, const struct tdx_td_config *config, str
 	td = alloc_td(host, config);
 	if (!td)
 		return -ENOMEM;
-	err = build_td(td, config);
+	if (config->hkid == TDX_HKID_ANY) {
+		err = host_hkid_get(host, &td->hkid);
+		td->hkid_is_hosts = !err;
+	}
+	err = err ? err : build_td(td, config);
 	if (err) {
 		tdx_td_free(td);
 		return err;
@@ -298,12 +302,14 @@ static int take_back_children(struct tdx_td *td)
 	return err;
 }
 
+/* The module keeps it. */
 static void leak_page(struct tdx_host *host, uint64_t *page)
 {
 	if (*page == NO_PAGE)
 		return;
 	*page = NO_PAGE;
 	atomic_fetch_sub(&host->own_pages, 1);
+	atomic_fetch_add(&host->held_pages, 1);
 	host_page_leaked(host, 1);
 }
 
@@ -326,7 +332,9 @@ static int take_back_tdr(struct tdx_td *td)
 		return err;
 	err = host_page_wbinvd(host, td->tdr, TPT_PAGE_SIZE, host->config.global_hkid);
 	if (err) {
-		leak_page(host, &td->tdr);
+		td->tdr = NO_PAGE;
+		atomic_fetch_sub(&host->own_pages, 1);
+		host_page_unwritten(host, 1);
 		return -EIO;
 	}
 	host_page_clear(host, td->tdr, TPT_PAGE_SIZE);
@@ -353,11 +361,27 @@ int tdx_td_destroy(struct tdx_td *td)
 	return err;
 }
 
+/* A TD that was never created had no use for it; one that isn't released keeps it. */
+static void give_up_key(struct tdx_td *td)
+{
+	if (!td->hkid_is_hosts)
+		return;
+	if (td->tdr == NO_PAGE)
+		host_hkid_put(td->host, td->hkid);
+	else
+		host_hkid_lost(td->host, td->hkid);
+}
+
 void tdx_td_free(struct tdx_td *td)
 {
 	if (!td)
 		return;
 	tdx_td_destroy(td);
+	give_up_key(td);
+	while (td->strays) {
+		host_page_unwritten(td->host, tpt_level_pages(td->strays->level));
+		host_stray_forget(td, td->strays);
+	}
 	for (struct tdx_vcpu *vcpu = td->vcpus, *next; vcpu; vcpu = next) {
 		next = vcpu->next;
 		for (unsigned int i = 0; i < NR_TDCX_PAGES; i++)

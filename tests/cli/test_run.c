@@ -170,6 +170,178 @@ static void teardown_with_the_key_gone_costs_one_call_a_page(void **state)
 	assert_int_equal(counted("td.pamt_in_use"), 0);
 }
 
+static void memory_comes_by_adding_by_accepting_ahead_and_by_touching(void **state)
+{
+	(void)state;
+	run_shipped("td-boot-built");
+	/* 1 MiB added; 4 MiB accepted ahead; one page in eight of 4 MiB touched. */
+	assert_int_equal(counted("seamcall.TDH.MEM.PAGE.ADD"), 256);
+	assert_int_equal(counted("seamcall.TDH.MEM.PAGE.AUG"), 1024 + 128);
+	assert_int_equal(counted("ve.private"), 128);
+	assert_int_equal(counted("pamt.leaves_4k"), 256 + 1024 + 128);
+}
+
+static void without_ve_a_guest_accepts_first_or_is_stopped(void **state)
+{
+	(void)state;
+	run_shipped("td-ve-disable");
+	assert_int_equal(counted("ve.private"), 0);
+	assert_int_equal(counted("guest.mmio"), counted("ve.shared"));
+	assert_int_equal(counted("own.calls"), 3);
+}
+
+static void conversions_cost_what_they_must_and_nothing_for_what_is_not_there(void **state)
+{
+	(void)state;
+	run_shipped("td-conversions");
+	/* For n mapped pages: n BLOCK, 1 TRACK, 1 kick, n REMOVE, n PAGE.WBINVD. */
+	assert_int_equal(counted("call.block"), 16 + 8 + 10 + 512);
+	assert_int_equal(counted("call.remove"), counted("call.block"));
+	assert_int_equal(counted("seamcall.TDH.PHYMEM.PAGE.WBINVD"), counted("call.remove") + 1);
+	assert_int_equal(counted("call.track"), 1 + 1 + 10 + 1);
+	assert_int_equal(counted("kick.track"), counted("call.track"));
+}
+
+static void teardown_page_by_page_costs_four_calls_a_page(void **state)
+{
+	(void)state;
+	run_shipped("td-teardown-pages");
+	assert_int_equal(counted("call.block") + counted("call.remove"), 2 * 4096);
+	assert_int_equal(counted("call.track"), 4096 / 512);
+	assert_int_equal(counted("end.reclaim_leaf"), 0);
+	assert_int_equal(counted("end.free_table"), 10);
+	/* What the module gave back was cleared: pages, tables, TDR and TDCS, 6 for each vCPU. */
+	assert_int_equal(counted("td.cleared_pages"), 4096 + 10 + 7 + 4 * 6);
+}
+
+static void key_ids_run_out_come_back_and_a_lost_one_is_told(void **state)
+{
+	(void)state;
+	assert_int_equal(command(cmd_run, "run scenarios/td-keys.tpt --json"), CLI_OK);
+	assert_has(out, "\"frames_left\": 7, ");
+	assert_has(out, "\"leaked_pages\": 7, \"leaks_accounted\": true, ");
+	assert_int_equal(counted("keys.refused"), 5);
+	assert_int_equal(counted("keys.lost"), 1);
+	assert_int_equal(counted("td.leaked_pages"), 7);
+	assert_int_equal(command(cmd_run, "run scenarios/td-keys.tpt"), CLI_OK);
+	assert_has(out, "key ids        41 further TDs, 5 refused for want of one, 1 lost");
+	/* Nobody lost it on purpose: that would be wrong. */
+	assert_int_equal(run_text("scenario keys\nvm td\nsteps 5\nslot 0 0+1M\n"
+				  "at 1 tds create 31\nat 2 tds end 30\n"
+				  "expect keys.refused = 1\n",
+				  "--json"),
+			 CLI_OK);
+	assert_int_equal(counted("keys.lost"), 0);
+}
+
+static void an_unfriendly_host_is_refused_and_the_books_stay_right(void **state)
+{
+	(void)state;
+	run_shipped("td-attack-host");
+	assert_int_equal(counted("own.calls"), 47);
+	assert_int_equal(counted("own.unexpected"), 0);
+	assert_int_equal(counted("event.audit"), 4);
+}
+
+static void an_unfriendly_guest_is_answered_and_the_books_stay_right(void **state)
+{
+	(void)state;
+	run_shipped("td-attack-guest");
+	assert_int_equal(counted("own.unexpected"), 0);
+	assert_int_equal(counted("td.to_shared"), 0);
+	/* 4 vCPUs, 256 steps, 16 pages: each of them was accepted once. */
+	assert_int_equal(counted("td.accepts"), 17);
+	assert_true(counted("td.tdcalls") > 4 * 256);
+}
+
+static void the_pamt_is_static_and_counted_by_page_size(void **state)
+{
+	(void)state;
+	assert_sound(run_text("scenario pamt\nvm td vcpus=2\nsteps 40\nslot 0 0+4M\n"
+			      "guest 0 sequential 0+128K to=32\n",
+			      "--json"));
+	/* 16 bytes for each page of each size of 1 GiB. */
+	assert_int_equal(counted("pamt.memory_bytes"), 1 << 30);
+	assert_int_equal(counted("pamt.bytes_4k"), 16 << 18);
+	assert_int_equal(counted("pamt.bytes_2m"), 16 << 9);
+	assert_int_equal(counted("pamt.bytes_1g"), 16);
+	assert_int_equal(counted("pamt.bytes"), 16 * ((1 << 18) + (1 << 9) + 1));
+	assert_int_equal(counted("pamt.leaves_4k"), 32);
+	assert_int_equal(counted("pamt.leaves_2m"), 0);
+	assert_int_equal(counted("pamt.table_pages"), 3);
+	assert_int_equal(counted("pamt.control_pages"), 7 + 2 * 6);
+}
+
+/* ---- what calls cost others ---- */
+
+static int run_cost(const char *tsv, const char *options)
+{
+	struct temporary t = write_temporary(tsv);
+	int ret = command(cmd_run, "run scenarios/td-teardown.tpt --cost %s %s", t.path, options);
+
+	unlink(t.path);
+	return ret;
+}
+
+static void an_unknown_price_makes_its_sum_unknown(void **state)
+{
+	(void)state;
+	assert_int_equal(
+		run_cost("# a comment\n"
+			 "estimate\tall known\tcall.block\t2us\ta block\tsomebody\n"
+			 "estimate\tall known\tcall.track\t1ms\ta track\tsomebody\n"
+			 "estimate\thalf known\tcall.block\t2us\ta block\tsomebody\n"
+			 "estimate\thalf known\tcall.remove\tunknown\ta remove\tnobody\n"
+			 "estimate\tnever made\tcall.unblock\tunknown\tan unblock\tnobody\n"
+			 "estimate\tunmade part\tcall.block\t1us\ta block\tsomebody\n"
+			 "estimate\tunmade part\tcall.unblock\tunknown\tone\tnobody\n"
+			 "published\tteardown\t9 s\ttheirs\tthem\n",
+			 ""),
+		CLI_OK);
+	/* 4096 BLOCKs, 8 TRACKs. */
+	assert_has(out, "  all known: 16.2 ms\n");
+	assert_has(out, "      a block: 4,096 call.block at 2 us = 8.19 ms; somebody\n");
+	assert_has(out, "  half known: unknown; the known part: 8.19 ms\n");
+	assert_has(out, "      a remove: 4,096 call.remove, price unknown; nobody\n");
+	assert_null(strstr(out, "never made"));
+	assert_has(out, "  unmade part: 4.1 ms\n");
+	assert_true(strstr(out, "PUBLISHED ELSEWHERE") < strstr(out, "teardown: 9 s"));
+	assert_int_equal(run_cost("estimate\thalf\tcall.block\t2us\ta block\tsomebody\n"
+				  "estimate\thalf\tcall.remove\tunknown\ta remove\tnobody\n",
+				  "--json"),
+			 CLI_OK);
+	assert_has(out, "{\"group\": \"half\", \"ns\": null, \"known_ns\": 8192000, ");
+	assert_has(out, "\"each_ns\": null, \"source\": \"nobody\"}");
+}
+
+static void every_price_has_a_source_and_bad_files_are_refused(void **state)
+{
+	static const struct {
+		const char *tsv, *message;
+	} bad[] = {
+		{"estimate\ta\tb\t5\tc\td\n",
+		 "line 1: \"5\": must be a time like 4.45us, or unknown"},
+		{"\n\nestimate\ta\tb\t5us\tc\n", "line 3: must be estimate, group, counter, time"},
+		{"estimate\ta\tb\t5us\tc\t\n", "line 1: column 6, the source: 1 to 255 characters"},
+		{"published\ta\tb\tc\td\te\tf\n", "line 1: more than 6 columns"},
+		{"nonsense\n", "line 1: must be estimate, "},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		assert_int_equal(run_cost(bad[i].tsv, ""), CLI_USAGE);
+		assert_has(err, bad[i].message);
+		assert_string_equal(out, "");
+	}
+	assert_int_equal(command(cmd_run, "run scenarios/td-teardown.tpt --cost /none/there"),
+			 CLI_USAGE);
+	/* The one that we ship. */
+	assert_int_equal(
+		command(cmd_run, "run scenarios/td-teardown.tpt --cost scenarios/costs.tsv --json"),
+		CLI_OK);
+	assert_has(out, "\"group\": \"teardown after the key is gone\", \"ns\": null, ");
+}
+
 static void published_figures_stand_apart(void **state)
 {
 	const char *ours, *measured, *estimates, *published;
@@ -381,6 +553,52 @@ static void a_recorded_guest_can_be_played(void **state)
 	assert_true(counted("pf_fixed") > 1);
 }
 
+/* ---- calls that a scenario makes by itself ---- */
+
+#define TD "scenario test\nvm td vcpus=2\nsteps 20\nslot 0 0+1M\n"
+
+static void a_call_that_is_answered_otherwise_fails_the_run(void **state)
+{
+	(void)state;
+	assert_int_equal(run_text(TD "guest 0 sequential 0+16K\nat 5 kick\n"
+				     "at 5 seamcall TDH.MEM.PAGE.REMOVE rcx=0x1000 rdx=tdr expect "
+				     "EPT_WALK_FAILED\n",
+				  ""),
+			 CLI_DIFFERENT);
+	assert_has(out,
+		   "own calls      1 made, 1 answered otherwise than expected: line 7: the outcome "
+		   "must be EPT_WALK_FAILED, and is TDX_GPA_RANGE_NOT_BLOCKED(RCX)");
+	/* A status without its operand matches, another operand doesn't; registers are compared. */
+	assert_int_equal(run_text(TD "guest 0 sequential 0+16K\nat 5 kick\n"
+				     "at 5 seamcall TDH.MEM.PAGE.REMOVE rcx=0x1000 rdx=tdr expect "
+				     "GPA_RANGE_NOT_BLOCKED(RDX)\n",
+				  ""),
+			 CLI_DIFFERENT);
+	assert_int_equal(run_text(TD "guest 0 sequential 0+16K\nat 5 kick\n"
+				     "at 5 seamcall TDH.MEM.PAGE.REMOVE rcx=0x1000 rdx=tdr expect "
+				     "TDX_GPA_RANGE_NOT_BLOCKED rdx=0x401\n",
+				  ""),
+			 CLI_DIFFERENT);
+	assert_has(out, "a register must be 0x401, and is 0x400");
+	assert_int_equal(run_text(TD "guest 0 sequential 0+16K\n"
+				     "at 5 touch vcpu=1 0x10000 expect done\n",
+				  ""),
+			 CLI_DIFFERENT);
+	assert_has(out, "the outcome must be done, and is VE");
+	/* What succeeds behind the library's back is found by the audit. */
+	assert_int_equal(run_text(TD "guest 0 sequential 0+16K\nat 18 kick\n"
+				     "at 19 seamcall TDH.MEM.RANGE.BLOCK rcx=0x1000 rdx=tdr expect "
+				     "SUCCESS\n",
+				  "--json"),
+			 CLI_DIFFERENT);
+	assert_has(out, "\"audit_faults\": 1");
+	assert_int_equal(run_text(TD "at 5 seamcall TDH.MEM.RANGE.BLOCK rcx=page:0x5000 rdx=tdr "
+				     "expect SUCCESS\n",
+				  ""),
+			 CLI_USAGE);
+	assert_has(err, "line 5: \"page:0x5000\" can't be known now");
+}
+
 /* ---- expectations ---- */
 
 static void an_expectation_that_fails_is_told_and_fails_the_run(void **state)
@@ -479,6 +697,27 @@ static const struct {
 	{VM "estimate \"a\" pf_taken 5us\n", "line 5: source=\"...\" is missing"},
 	{VM "expect pf_taken 5\n", "line 5: expect: =, <= or >= after the counter"},
 	{VM "story \"never ends\n", "line 5: a quote is not closed"},
+	{HEAD "vm npt sept_ve_disable\n", "line 2: sept_ve_disable: only a td has that attribute"},
+	{VM "build 0+4K\n", "line 5: build: only a td is built from pages"},
+	{VM "inject BLOCK:BUSY:1\n", "line 5: inject: only a td makes these calls"},
+	{VM "at 3 kick\n", "line 5: kick: only a td"},
+	{TD "inject BLOCK:BUSY\n", "line 5: inject \"BLOCK:BUSY\": must be CALL:STATUS:WHEN"},
+	{TD "inject BLOCK:BUSY:never\n", "line 5: inject BLOCK:BUSY:never: \"never\" is no time"},
+	{TD "guest 0 random 0+1M shared accept\n", "line 5: shared: only a td's guest"},
+	{TD "at 1 convert shared 0+4K accept\n", "line 5: accept: only what becomes private"},
+	{TD "at 1 seamcall TDH.NOTHING expect SUCCESS\n",
+	 "line 5: leaf \"TDH.NOTHING\" is unknown"},
+	{TD "at 1 seamcall TDH.VP.ENTER expect SUCCESS\n", "line 5: TDH.VP.ENTER: guests enter"},
+	{TD "at 1 seamcall TDH.MEM.TRACK rcx=tdr\n", "line 5: \"expect OUTCOME\" is missing"},
+	{TD "at 1 seamcall TDH.MEM.TRACK rax=1 expect SUCCESS\n", "line 5: \"rax=1\": a register"},
+	{TD "at 1 seamcall TDH.MEM.TRACK rcx=1+ expect SUCCESS\n", "line 5: value \"1+\": must be"},
+	{TD "at 1 tdcall vcpu=9 TDG.VP.INFO expect SUCCESS\n", "line 5: vcpu 9: at most 1"},
+	{TD "at 1 touch expect done\n", "is missing"},
+	{TD "at 1 name 5x tdr\n", "line 5: name \"5x\": a letter first"},
+	{TD "at 1 tds create 99\n", "line 5: tds 99: at most 64"},
+	{TD "finally kick\n", "line 5: finally: a seamcall and nothing else"},
+	{TD "threads on\nat 1 touch 0 expect done\n",
+	 "line 6: with threads on a vCPU can't be made"},
 	{HEAD "vm td\nsteps 5\nslot 1 0+1M\n", "slot 1 on line 4: a td's slots are one each, 0, 1"},
 	{HEAD "vm td\nsteps 5\nslot 0 0+1M\nthreads on\nat 1 convert shared 0+1M\n",
 	 "line 6: with threads on a vCPU can't be made to do it"},
@@ -581,6 +820,16 @@ int main(void)
 		cmocka_unit_test(conversions_cost_two_calls_a_page_and_one_track_each),
 		cmocka_unit_test(boot_costs_one_exit_and_one_aug_a_page),
 		cmocka_unit_test(teardown_with_the_key_gone_costs_one_call_a_page),
+		cmocka_unit_test(memory_comes_by_adding_by_accepting_ahead_and_by_touching),
+		cmocka_unit_test(without_ve_a_guest_accepts_first_or_is_stopped),
+		cmocka_unit_test(conversions_cost_what_they_must_and_nothing_for_what_is_not_there),
+		cmocka_unit_test(teardown_page_by_page_costs_four_calls_a_page),
+		cmocka_unit_test(key_ids_run_out_come_back_and_a_lost_one_is_told),
+		cmocka_unit_test(an_unfriendly_host_is_refused_and_the_books_stay_right),
+		cmocka_unit_test(an_unfriendly_guest_is_answered_and_the_books_stay_right),
+		cmocka_unit_test(the_pamt_is_static_and_counted_by_page_size),
+		cmocka_unit_test(an_unknown_price_makes_its_sum_unknown),
+		cmocka_unit_test(every_price_has_a_source_and_bad_files_are_refused),
 		cmocka_unit_test(published_figures_stand_apart),
 		cmocka_unit_test(the_same_scenario_counts_the_same_again),
 		cmocka_unit_test(an_access_stalls_as_long_as_the_invalidation_over_it),
@@ -593,6 +842,7 @@ int main(void)
 		cmocka_unit_test(a_killed_guest_does_nothing_more),
 		cmocka_unit_test(threads_run_side_by_side),
 		cmocka_unit_test(a_recorded_guest_can_be_played),
+		cmocka_unit_test(a_call_that_is_answered_otherwise_fails_the_run),
 		cmocka_unit_test(an_expectation_that_fails_is_told_and_fails_the_run),
 		cmocka_unit_test(accesses_that_fail_are_told_and_fail_the_run),
 		cmocka_unit_test(bad_text_is_refused_by_line_value_and_rule),

@@ -171,7 +171,7 @@ static void test_a_td_that_can_not_be_released_leaks_its_pages(void **state)
 
 	(void)state;
 	fake_answer(f, TDH_MNG_KEY_FREEID, 0, FAKE_FOREVER, TDX_WBCACHE_NOT_COMPLETE);
-	assert_int_equal(OPS->release(td), -EIO);
+	assert_int_equal(OPS->release(td), -EBUSY);
 	assert_int_equal(tdx_td_state(td), TDX_TD_BUILDING);
 	tdx_td_free(td);
 	assert_int_equal(f->pages_live, 7);
@@ -196,6 +196,118 @@ static void test_release_goes_on_where_it_stopped(void **state)
 	FAKE_EXPECT(f, 3, TDH_PHYMEM_CACHE_WB, TDH_MNG_KEY_FREEID);
 	assert_int_equal(f->call[3].lp, 3);
 	tdx_td_free(td);
+	fake_destroy(f);
+}
+
+static void test_a_write_back_that_freeid_misses_is_made_again(void **state)
+{
+	struct fake *f = fake_create();
+	struct tdx_vcpu *vcpu;
+	struct tdx_td *td = fake_runnable(f, &vcpu);
+
+	(void)state;
+	fake_answer(f, TDH_MNG_KEY_FREEID, 0, 1, TDX_WBCACHE_NOT_COMPLETE);
+	assert_int_equal(OPS->release(td), -EBUSY);
+	FAKE_EXPECT(f, 0, TDH_VP_FLUSH, TDH_MNG_VPFLUSHDONE, TDH_PHYMEM_CACHE_WB,
+		    TDH_PHYMEM_CACHE_WB, TDH_MNG_KEY_FREEID);
+	assert_int_equal(OPS->release(td), 0);
+	FAKE_EXPECT(f, 5, TDH_PHYMEM_CACHE_WB, TDH_PHYMEM_CACHE_WB, TDH_MNG_KEY_FREEID);
+	tdx_td_free(td);
+	assert_int_equal(fake_stats(f).leaked_pages, 0);
+	fake_destroy(f);
+}
+
+/* A runnable TD with one page, removed as far as its write-back, which fails with @status. */
+static struct tdx_td *td_with_stray(struct fake *f, uint64_t status, int answer)
+{
+	struct tdx_vcpu *vcpu;
+	struct tdx_td *td = fake_runnable(f, &vcpu);
+
+	f->remove_hpa = PFN << 12;
+	assert_int_equal(OPS->map(td, 0, TPT_LEVEL_4K, tpt_pfn_make(PFN)), 0);
+	assert_int_equal(OPS->block(td, 0, TPT_LEVEL_4K), 0);
+	assert_int_equal(OPS->track(td), 0);
+	fake_answer(f, TDH_PHYMEM_PAGE_WBINVD, 0, answer == -EBUSY ? (int)f->config.busy_tries : 1,
+		    status);
+	assert_int_equal(OPS->remove(td, 0, TPT_LEVEL_4K, tpt_pfn_make(PFN)), answer);
+	return td;
+}
+
+static void test_a_page_that_is_not_written_back_is_blocked_until_it_is(void **state)
+{
+	struct fake *f = fake_create();
+	struct tdx_td *td = td_with_stray(f, BUSY, -EBUSY);
+	struct tpt_external_entry entry;
+	uint64_t cleared = f->cleared;
+
+	(void)state;
+	assert_int_equal(OPS->read(td, 0, TPT_LEVEL_4K, &entry), 0);
+	assert_int_equal(entry.kind, TPT_EXTERNAL_BLOCKED_LEAF);
+	assert_int_equal(entry.pfn.n, PFN);
+	assert_int_equal(OPS->remove(td, 0, TPT_LEVEL_4K, tpt_pfn_make(PFN)), 0);
+	assert_int_equal(f->cleared, cleared + 4096);
+	assert_int_equal(fake_leaf(f, TDH_MEM_PAGE_REMOVE).ok, 1);
+	tdx_td_free(td);
+	assert_int_equal(fake_stats(f).leaked_pages, 0);
+	fake_destroy(f);
+}
+
+static void test_a_page_that_never_is_comes_back_after_release(void **state)
+{
+	struct fake *f = fake_create();
+	struct tdx_td *td = td_with_stray(f, HARD, -EIO);
+
+	(void)state;
+	assert_int_equal(OPS->unblock(td, 0, TPT_LEVEL_4K), -EIO);
+	assert_int_equal(fake_leaf(f, TDH_MEM_RANGE_UNBLOCK).ok, 0);
+	assert_int_equal(OPS->release(td), 0);
+	/* The caches were written back, and the module has nothing to reclaim. */
+	assert_int_equal(OPS->reclaim_leaf(td, 0, TPT_LEVEL_4K, tpt_pfn_make(PFN)), 0);
+	assert_int_equal(fake_leaf(f, TDH_PHYMEM_PAGE_RECLAIM).ok, 0);
+	tdx_td_free(td);
+	assert_int_equal(fake_stats(f).leaked_pages, 0);
+	assert_int_equal(fake_stats(f).unwritten_pages, 0);
+	fake_destroy(f);
+}
+
+static void test_key_ids_run_out_come_back_and_are_lost(void **state)
+{
+	struct fake *f = fake_create();
+	struct tdx_host_config config = f->config;
+	struct tdx_td_config c = fake_td_config;
+	struct tdx_host_stats stats;
+	struct tdx_td *td[4];
+	struct tdx_host *host;
+
+	(void)state;
+	config.first_hkid = FAKE_GLOBAL;
+	config.nr_hkids = 1;
+	assert_int_equal(tdx_host_create(&config, &host), -EINVAL);
+	config.first_hkid = 8;
+	config.nr_hkids = 3;
+	assert_int_equal(tdx_host_create(&config, &host), 0);
+	c.hkid = TDX_HKID_ANY;
+	for (unsigned int i = 0; i < 3; i++) {
+		assert_int_equal(tdx_td_create(host, &c, &td[i]), 0);
+		/* The lowest free one, in MNG.CREATE's RDX. */
+		assert_int_equal(f->call[f->calls - FAKE_TD_CALLS].rdx, 8 + i);
+	}
+	assert_int_equal(tdx_td_create(host, &c, &td[3]), -ENOSPC);
+	tdx_td_free(td[1]);
+	assert_int_equal(tdx_td_create(host, &c, &td[1]), 0);
+	assert_int_equal(f->call[f->calls - FAKE_TD_CALLS].rdx, 9);
+	/* One that can't be released keeps its key id; one that never was a TD had none. */
+	fake_answer(f, TDH_MNG_KEY_FREEID, 0, 1, TDX_LIFECYCLE_STATE_INCORRECT);
+	tdx_td_free(td[0]);
+	assert_non_null(strstr(f->line, "key id 8 is lost"));
+	tdx_td_free(td[2]);
+	fake_answer(f, TDH_MNG_CREATE, 0, 1, HARD);
+	assert_int_equal(tdx_td_create(host, &c, &td[2]), -EIO);
+	tdx_host_get_stats(host, &stats);
+	assert_int_equal(stats.used_hkids, 1);
+	assert_int_equal(stats.lost_hkids, 1);
+	tdx_td_free(td[1]);
+	tdx_host_destroy(host);
 	fake_destroy(f);
 }
 
@@ -496,6 +608,10 @@ int main(void)
 		cmocka_unit_test(test_patience_has_an_end),
 		cmocka_unit_test(test_a_td_that_can_not_be_released_leaks_its_pages),
 		cmocka_unit_test(test_release_goes_on_where_it_stopped),
+		cmocka_unit_test(test_a_write_back_that_freeid_misses_is_made_again),
+		cmocka_unit_test(test_a_page_that_is_not_written_back_is_blocked_until_it_is),
+		cmocka_unit_test(test_a_page_that_never_is_comes_back_after_release),
+		cmocka_unit_test(test_key_ids_run_out_come_back_and_are_lost),
 		cmocka_unit_test(test_a_flush_of_an_unassociated_vcpu_is_no_error),
 		cmocka_unit_test(test_a_running_vcpu_can_not_be_flushed),
 		cmocka_unit_test(test_busy_statuses_of_external_calls),

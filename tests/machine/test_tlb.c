@@ -259,6 +259,30 @@ static void promise_follows_the_path(void **state)
 	tree_free(&t);
 }
 
+/* Leaves that went leave the tables: those may be used, and what was read through them since. */
+static void promise_of_leaves_spares_the_tables(void **state)
+{
+	struct tree t;
+	uint64_t ticket;
+
+	(void)state;
+	tree_cpus(&t, MACHINE_ROOT_NPT, 1);
+	map(&t, GPA);
+	map(&t, GPA + 4096);
+	touch(&t, GPA, R);
+	ticket = machine_now(t.m);
+	machine_promise_leaves(t.m, TAG, GPA + 4096, GPA + 8192, ticket, "zap");
+	touch(&t, GPA + 4096, R); /* by way of table entries that are older than the ticket */
+	machine_promise_leaves(t.m, TAG, GPA + 4096, GPA + 8192, ticket, "zap");
+	touch(&t, GPA + 4096, R);
+	assert_int_equal(machine_report_count(t.m), 0);
+	/* A leaf that is older is owed. */
+	machine_promise_leaves(t.m, TAG, GPA, GPA + 4096, ticket, "zap");
+	touch(&t, GPA, R);
+	assert_int_equal(machine_report_count(t.m), 1);
+	tree_free(&t);
+}
+
 static void freed_frame_used_through_the_tlb(void **state)
 {
 	struct tree t;
@@ -678,6 +702,7 @@ int main(void)
 		cmocka_unit_test(broken_promise_is_reported_with_its_reason),
 		cmocka_unit_test(promise_spares_other_ranges_tags_and_later_fills),
 		cmocka_unit_test(promise_follows_the_path),
+		cmocka_unit_test(promise_of_leaves_spares_the_tables),
 		cmocka_unit_test(freed_frame_used_through_the_tlb),
 		cmocka_unit_test(freed_piece_of_a_large_page),
 		cmocka_unit_test(freed_table_used_through_the_tlb),
