@@ -102,7 +102,7 @@ MODULE_A := $(if $(MODULE_SRC),$(BUILD)/libtdxmodule.a)
 
 # ---- what there is to make -----------------------------------------------------------------------
 
-.PHONY: all lib deps deps-lint check check-built run bench bench-instr bench-plots fmt lint lint-format \
+.PHONY: all lib deps deps-lint check check-built run bench bench-instr bench-plots bench-doc fmt lint lint-format \
 	lint-tidy lint-cppcheck install uninstall clean help FORCE
 .DELETE_ON_ERROR:
 
@@ -151,6 +151,16 @@ bench-plots:                                       ## pictures of what was timed
 	@$(MAKE) --no-print-directory $(TRIPTYCH)
 	@mkdir -p $(PLOTS)
 	$(TRIPTYCH) bench --plot $(PLOTS) --from $(BUILD)/bench.json --peers bench/peers
+
+# All of it anew, into what is committed.
+bench-doc:                                         ## renew docs/performance.md and its pictures
+	@.ci/deps bench
+	@$(MAKE) --no-print-directory $(TRIPTYCH) $(BUILD)/tests/lines/test_lines
+	bench/instr $(TRIPTYCH) $(BUILD)/counts --size $(INSTR_MIB)
+	$(TRIPTYCH) bench --save $(BUILD)/bench.json --counts $(BUILD)/counts >$(BUILD)/bench.txt
+	@$(MAKE) --no-print-directory bench-plots PLOTS=docs/plots
+	cp $(BUILD)/bench.json docs/plots/bench.json
+	bench/doc $(BUILD)
 
 fmt:                                               ## put every source into the house's style
 	clang-format -i $(OUR_C) $(OUR_H)

@@ -126,8 +126,8 @@ static int draw_instructions(const struct plot *p, const char *path)
 			{.path = path,
 			 .title = "Instructions of each operation",
 			 .note = {{0},
-				  "floor: the same work written by hand, the least that it can be; "
-				  "no locks, no checks. Floor and Triptych are of this run, by callgrind.",
+				  "floor: the same work written by hand, with no section, accounting or "
+				  "check. Floor and Triptych are of this run, counted by callgrind.",
 				  "KVM 7.2: its own code in a process, measured elsewhere by the same "
 				  "tool; its maps and faults include 47 instructions of a loop."}},
 		.unit = "instructions, logarithmic",
@@ -281,8 +281,8 @@ static int draw_scale(const struct plot *p, const char *path)
 			.title = "What a whole operation costs beside more and more of something",
 			.note = {
 				{0},
-				"Both axes are logarithmic. Time: CPU time of the thread, median. "
-				"Instructions: by callgrind, for the points that it can set up."}}};
+				"Both axes are logarithmic. Time: CPU time of the thread, the least "
+				"of the rounds. Instructions: by callgrind, for points it can set up."}}};
 
 	say_run(p, c.frame.note[0]);
 	for (const struct json *row = rows(p); row; row = row->next) {
@@ -292,7 +292,7 @@ static int draw_scale(const struct plot *p, const char *path)
 			plane = find_plane(&c, json_text(row, "curve"));
 		if (!plane)
 			continue;
-		add_point(&plane[0], row, "ns_median");
+		add_point(&plane[0], row, "ns_min");
 		add_point(&plane[1], row, "instr");
 	}
 	return !c.nr ? NOTHING : chart_lines(&c) ? DRAWN : FAILED;

@@ -88,9 +88,9 @@ static const char run[] = FIRST ",{'op': 'least', 'kind': 'floor', 'format': '-'
 				",{'op': 'touch', 'kind': 'linux', 'format': '-', 'unit': 'page',"
 				" 'ns_median': 900, 'instr': null}\n"
 				",{'op': 'many', 'kind': 'op', 'format': 'ept', 'unit': 'fault',"
-				" 'curve': 'slots', 'param': 1, 'ns_median': 8, 'instr': 80}\n"
+				" 'curve': 'slots', 'param': 1, 'ns_min': 8, 'instr': 80}\n"
 				",{'op': 'many', 'kind': 'op', 'format': 'ept', 'unit': 'fault',"
-				" 'curve': 'slots', 'param': 100, 'ns_median': 9, 'instr': 90}\n"
+				" 'curve': 'slots', 'param': 100, 'ns_min': 9, 'instr': 90}\n"
 				"]}";
 static const char peers[] = "# a comment\npeer kvm7 KVM\npeer other Another\n"
 			    "panel one Do one\nlinux one touch\n"
