@@ -14,6 +14,9 @@ static void print_number(FILE *out, int width, int digits, double value)
 
 static void print_rows(const struct bench_suite *s, FILE *out)
 {
+	fprintf(out,
+		"CPU time of the thread, %u rounds; the pool of table pages asks for huge pages.\n\n",
+		s->rounds);
 	fprintf(out, "%-31s %-6s %10s %10s %8s %8s %7s\n", "operation, format", "per", "ns median",
 		"ns min", "x floor", "instr", "locked");
 	for (unsigned int i = 0; i < s->nr; i++) {
