@@ -77,17 +77,24 @@ static bool make_tables(struct bench *b)
 	return true;
 }
 
+/* Two entries a store: what every x86-64 can. */
+typedef uint64_t pair_t __attribute__((vector_size(16)));
+
 static void fill(struct bench *b)
 {
+	const pair_t step = {2 * TPT_PAGE_SIZE, 2 * TPT_PAGE_SIZE};
 	const struct floor *f = b->own;
-	uint64_t word = 1ull << 40 | PRESENT | DIRTY;
+	uint64_t first = 1ull << 40 | PRESENT | DIRTY;
+	pair_t words = {first, first + TPT_PAGE_SIZE};
 
 	b->wrong = 0;
 	for (uint64_t i = 0; i < b->pages / ENTRIES; i++) {
-		uint64_t *e = (uint64_t *)(f->linear + f->leaf[i]);
+		pair_t *e = (pair_t *)(f->linear + f->leaf[i]);
 
-		for (unsigned int j = 0; j < ENTRIES; j++, word += TPT_PAGE_SIZE)
-			e[j] = word;
+		for (unsigned int j = 0; j < ENTRIES / 2; j += 2, words += 2 * step) {
+			e[j] = words;
+			e[j + 1] = words + step;
+		}
 	}
 }
 
