@@ -185,16 +185,27 @@ int tpt_vm_write_notifier_remove(struct tpt_vm *vm, struct tpt_write_notifier *n
 void tpt_vm_tell_write(struct tpt_vm *vm, uint32_t as_id, tpt_gpa gpa, const void *data,
 		       size_t bytes);
 
+/* One of many intervals that the library keeps in order: a node of its tree. All of it is its. */
+struct tpt_interval {
+	struct tpt_interval *child[2]; /* lower, higher */
+	uint64_t start, end;
+	uint64_t order;	  /* of those with the same start */
+	uint64_t highest; /* end in the tree under it */
+	uint32_t height;  /* of that tree */
+};
+
 /*
  * The host takes back [start, end) of host-virtual memory (an MMU notifier's range): on return of
  * begin() no processor and no table reaches it through a shared mapping. Private mappings are
  * never touched. Between begin and end, faults on those pages return RETRY. Invalidations nest
- * and overlap. begin() fills *token and returns the number of leaves zapped, or -EINVAL (empty or
- * unaligned range), -ENOMEM, -EIO (VM dead); after an error no end() is owed.
+ * and overlap; what each costs a fault elsewhere is nothing, and one more of n in progress costs
+ * O(log n). begin() fills *token, which is the caller's memory and stays where it is until end(),
+ * and returns the number of leaves zapped, or -EINVAL (empty or unaligned range), -ENOMEM, -EIO (VM
+ * dead); after an error no end() is owed.
  */
 struct tpt_invalidation {
-	struct tpt_invalidation *next; /* the library's, between begin and end */
 	tpt_hva start, end;
+	struct tpt_interval interval; /* the library's, between begin and end */
 };
 int tpt_vm_invalidate_begin(struct tpt_vm *vm, tpt_hva start, tpt_hva end,
 			    struct tpt_invalidation *token);

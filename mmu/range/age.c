@@ -95,22 +95,22 @@ static void sweep_part(struct fault_env *env, struct actor *actor, struct range_
 
 int range_age_chunk(struct fault_env *env, struct actor *actor, struct range_age *op)
 {
-	const struct memslot_set *set = &env->slots->set[op->as_id];
-	uint32_t first = slot_first_above(set, op->pos);
-
-	for (uint32_t i = first; i < set->nr; i++) {
-		const struct memslot *slot = set->slot[i];
+	for (unsigned int seen = 0; seen < RANGE_SWEEP_CHUNK; seen++) {
+		const struct memslot *slot =
+			slot_from_hva(env->slots, op->as_id, op->slot, op->start, op->end);
 		struct tpt_gfn_range part;
 
+		if (!slot) {
+			op->as_id++;
+			op->slot = (struct interval_key){0, 0};
+			return op->as_id < env->slots->address_spaces;
+		}
 		if (next_part(env, op, slot, &part)) {
 			sweep_part(env, actor, op, slot, part);
 			return op->clear || op->young || !op->found;
 		}
-		op->pos = slot->base_gfn + slot->npages;
-		if (i - first >= RANGE_SWEEP_CHUNK)
-			return 1;
+		op->slot = slot_behind_hva(slot);
+		op->pos = 0;
 	}
-	op->as_id++;
-	op->pos = 0;
-	return op->as_id < env->slots->address_spaces;
+	return 1;
 }

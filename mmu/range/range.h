@@ -130,9 +130,10 @@ struct range_age {
 	bool clear; /* they are old from now on; else nothing changes */
 	tpt_hva start, end;
 	uint64_t *young; /* bit n is page n from @start: those found are set; NULL: nobody asks */
-	uint32_t as_id;	 /* where the next chunk begins; 0, 0 first */
-	tpt_gfn pos;
-	bool found; /* a page was young */
+	uint32_t as_id;	 /* where the next chunk begins; all 0 first */
+	struct interval_key slot; /* by HVA */
+	tpt_gfn pos;		  /* in it */
+	bool found;		  /* a page was young */
 };
 
 /* One chunk. Shared section. 1: there is more; 0: done. No flush is owed. */

@@ -1,218 +1,47 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * Which guest frames are private: a balanced (AVL) tree of disjoint half-open ranges, ordered by
- * start, no two of them adjacent. What is in no range is shared. Never by page, never what is
- * mapped.
- *
- * A change cuts the tree in three at the ends of the new range, throws the middle away and joins
- * the rest around what takes its place:
+ * Which guest frames are private: disjoint half-open ranges, no two of them adjacent. What is in no
+ * range is shared. Never by page, never what is mapped.
  *
  *	before   [--]   [----]  [-]  [------]      [--]
- *	set             |  start          end |
- *	left     [--]   [----]                          its last may reach into the range
- *	middle                  [-]  [------]           swallowed; its last may reach out of it
- *	right                                      [--]
- *
- * Join and split go down one path, so their recursion is as deep as the tree is high: at most 1.44
- * times the logarithm of 2^39 ranges, 57.
+ *	private  [--]   [---------------------]    [--]     what overlaps or touches becomes one
+ *	                   start            end
+ *	shared   [--]   [-]                        [--]     what sticks out stays
  */
 #include "mmu/slots/slots.h"
-
-struct attr_node {
-	struct attr_node *child[2]; /* lower, higher */
-	tpt_gfn start, end;
-	uint32_t height; /* of the subtree: 1 without children */
-};
-
-/* ---- the tree ---- */
-
-static uint32_t height(const struct attr_node *n)
-{
-	return n ? n->height : 0;
-}
-
-/* Makes @n the root over two trees whose heights differ by at most 1. */
-static struct attr_node *node_over(struct attr_node *low, struct attr_node *n,
-				   struct attr_node *high)
-{
-	n->child[0] = low;
-	n->child[1] = high;
-	n->height = 1 + (height(low) > height(high) ? height(low) : height(high));
-	return n;
-}
-
-/* The child on @side comes up, @n goes down on the other side. */
-static struct attr_node *rotate(struct attr_node *n, int side)
-{
-	struct attr_node *up = n->child[side];
-	struct attr_node *between = up->child[!side];
-
-	n->child[side] = between;
-	node_over(n->child[0], n, n->child[1]);
-	up->child[!side] = n;
-	return node_over(up->child[0], up, up->child[1]);
-}
-
-/* Balances @n, whose subtrees are balanced and differ in height by at most 2. */
-static struct attr_node *balance(struct attr_node *n)
-{
-	int side = height(n->child[1]) > height(n->child[0]);
-	struct attr_node *tall = n->child[side];
-
-	if (!tall || height(tall) <= height(n->child[!side]) + 1)
-		return node_over(n->child[0], n, n->child[1]);
-	if (height(tall->child[!side]) > height(tall->child[side]))
-		n->child[side] = rotate(tall, !side);
-	return rotate(n, side);
-}
-
-/* One tree of all of @low, then @n, then all of @high. O(difference of the heights). */
-static struct attr_node *join(struct attr_node *low, struct attr_node *n, struct attr_node *high)
-{
-	if (low && height(low) > height(high) + 1) {
-		low->child[1] = join(low->child[1], n, high);
-		return balance(low);
-	}
-	if (high && height(high) > height(low) + 1) {
-		high->child[0] = join(low, n, high->child[0]);
-		return balance(high);
-	}
-	return node_over(low, n, high);
-}
-
-/* Cuts @n in two: ranges that start below @gfn, and the others. O(log n). */
-static void split(struct attr_node *n, tpt_gfn gfn, struct attr_node **low, struct attr_node **high)
-{
-	struct attr_node *middle;
-
-	if (!n) {
-		*low = *high = NULL;
-	} else if (n->start < gfn) {
-		split(n->child[1], gfn, &middle, high);
-		*low = join(n->child[0], n, middle);
-	} else {
-		split(n->child[0], gfn, low, &middle);
-		*high = join(middle, n, n->child[1]);
-	}
-}
-
-/* Takes the last range out of a tree that has one. Returns the rest. */
-static struct attr_node *take_last(struct attr_node *n, struct attr_node **last)
-{
-	if (!n->child[1]) {
-		*last = n;
-		return n->child[0];
-	}
-	n->child[1] = take_last(n->child[1], last);
-	return balance(n);
-}
-
-static struct attr_node *join_two(struct attr_node *low, struct attr_node *high)
-{
-	struct attr_node *last;
-
-	if (!low)
-		return high;
-	low = take_last(low, &last);
-	return join(low, last, high);
-}
-
-/* The last range of a tree, or NULL. */
-static struct attr_node *last_of(struct attr_node *n)
-{
-	while (n && n->child[1])
-		n = n->child[1];
-	return n;
-}
-
-/* The first range that ends above @gfn, or NULL. */
-static struct attr_node *first_above(struct attr_node *n, tpt_gfn gfn)
-{
-	struct attr_node *found = NULL;
-
-	while (n) {
-		if (n->end > gfn) {
-			found = n;
-			n = n->child[0];
-		} else {
-			n = n->child[1];
-		}
-	}
-	return found;
-}
-
-static struct attr_node *node_alloc(struct slots *slots, tpt_gfn start, tpt_gfn end)
-{
-	struct attr_node *n = mem_alloc(slots->base, sizeof(*n));
-
-	if (!n)
-		return NULL;
-	n->start = start;
-	n->end = end;
-	slots->nr_private_ranges++;
-	return n;
-}
-
-/* Frees a whole tree, in its order and without a stack: whatever has a lower child lets it up. */
-static void tree_free(struct slots *slots, struct attr_node *n)
-{
-	while (n) {
-		struct attr_node *next = n->child[0];
-
-		if (next) {
-			n->child[0] = next->child[1];
-			next->child[1] = n;
-		} else {
-			next = n->child[1];
-			slots->nr_private_ranges--;
-			mem_free(slots->base, n, sizeof(*n));
-		}
-		n = next;
-	}
-}
 
 /* ---- questions ---- */
 
 bool attr_find_private(const struct slots *slots, tpt_gfn gfn)
 {
-	const struct attr_node *n = first_above(slots->attributes, gfn);
+	tpt_gfn start, end;
 
-	return n && n->start <= gfn;
+	return interval_at(&slots->attributes, gfn, &start, &end);
 }
 
 bool attr_uniform(const struct slots *slots, tpt_gfn start, tpt_gfn end, bool *private_)
 {
-	const struct attr_node *n = first_above(slots->attributes, start);
+	tpt_gfn run_start, run_end;
 
-	*private_ = n && n->start <= start;
-	return *private_ ? n->end >= end : !n || n->start >= end;
+	*private_ = interval_at(&slots->attributes, start, &run_start, &run_end);
+	return run_end >= end;
 }
 
 bool attr_next_change(const struct slots *slots, tpt_gfn start, tpt_gfn end, bool private_,
 		      struct tpt_gfn_range *range)
 {
-	const struct attr_node *n = first_above(slots->attributes, start);
-	tpt_gfn first = start, last = end;
+	tpt_gfn run_start, run_end;
 
-	if (private_) {
-		/* No two ranges are adjacent: behind one there is a gap. */
-		if (n && n->start <= start) {
-			first = n->end;
-			n = first_above(slots->attributes, first);
-		}
-		if (n && n->start < last)
-			last = n->start;
-	} else {
-		if (!n)
-			return false;
-		if (n->start > first)
-			first = n->start;
-		if (n->end < last)
-			last = n->end;
-	}
-	if (first >= last)
+	if (start >= end)
 		return false;
-	*range = (struct tpt_gfn_range){.start = first, .end = last};
+	if (!!interval_at(&slots->attributes, start, &run_start, &run_end) == private_) {
+		if (run_end >= end)
+			return false;
+		/* No two ranges touch: behind a run is one of the other kind. */
+		start = run_end;
+		interval_at(&slots->attributes, start, &run_start, &run_end);
+	}
+	*range = (struct tpt_gfn_range){.start = start, .end = run_end < end ? run_end : end};
 	return true;
 }
 
@@ -236,58 +65,75 @@ int attr_check(const struct slots *slots, tpt_gfn start, tpt_gfn end)
 
 /* ---- changes ---- */
 
+static struct tpt_interval *range_alloc(struct slots *slots)
+{
+	return mem_alloc(slots->base, sizeof(struct tpt_interval));
+}
+
+/* NULL is allowed. */
+static void range_free(struct slots *slots, struct tpt_interval *n)
+{
+	if (n)
+		mem_free(slots->base, n, sizeof(*n));
+}
+
+/* Takes out the first range that overlaps [start, end). NULL: there is none. */
+static struct tpt_interval *take(struct slots *slots, tpt_gfn start, tpt_gfn end)
+{
+	struct tpt_interval *n = interval_first(&slots->attributes, start, end);
+
+	if (n)
+		interval_remove(&slots->attributes, n);
+	return n;
+}
+
+static void put(struct slots *slots, struct tpt_interval *n, tpt_gfn start, tpt_gfn end)
+{
+	interval_insert(&slots->attributes, n, start, end, 0);
+}
+
 static int set_private(struct slots *slots, tpt_gfn start, tpt_gfn end)
 {
-	/* The first range that overlaps or touches is stretched; without one there is a new one. */
-	struct attr_node *n = first_above(slots->attributes, start ? start - 1 : 0);
-	struct attr_node *low, *middle, *high, *last;
+	struct tpt_interval *n, *whole = NULL;
 
-	if (n && n->start <= end) {
+	/* A page more on both sides: what touches is swallowed too. The last becomes the whole. */
+	while ((n = take(slots, start ? start - 1 : 0, end + 1))) {
 		start = n->start < start ? n->start : start;
 		end = n->end > end ? n->end : end;
-		split(slots->attributes, n->start, &low, &middle);
-		split(middle, n->start + 1, &n, &middle);
-	} else {
-		n = node_alloc(slots, start, end);
-		if (!n)
-			return -ERR_NOMEM;
-		split(slots->attributes, start, &low, &middle);
+		range_free(slots, whole);
+		whole = n;
 	}
-	split(middle, end + 1, &middle, &high);
-	last = last_of(middle);
-	if (last && last->end > end)
-		end = last->end;
-	tree_free(slots, middle);
-
-	n->start = start;
-	n->end = end;
-	slots->attributes = join(low, n, high);
+	if (!whole)
+		whole = range_alloc(slots);
+	if (!whole)
+		return -ERR_NOMEM;
+	put(slots, whole, start, end);
 	return 0;
 }
 
 static int set_shared(struct slots *slots, tpt_gfn start, tpt_gfn end)
 {
-	struct attr_node *n = first_above(slots->attributes, start);
-	struct attr_node *low, *middle, *high, *last, *rest = NULL;
+	struct tpt_interval *n = interval_first(&slots->attributes, start, end), *spare = NULL;
 
 	/* Only a range that sticks out on both sides becomes two. */
 	if (n->start < start && n->end > end) {
-		rest = node_alloc(slots, end, n->end);
-		if (!rest)
+		spare = range_alloc(slots);
+		if (!spare)
 			return -ERR_NOMEM;
 	}
-	split(slots->attributes, start, &low, &middle);
-	split(middle, end, &middle, &high);
-	if (n->start < start)
-		n->end = start;
+	while ((n = take(slots, start, end))) {
+		tpt_gfn low = n->start, high = n->end;
 
-	last = last_of(middle);
-	if (last && last->end > end) {
-		middle = take_last(middle, &rest);
-		rest->start = end;
+		if (low < start) {
+			put(slots, n, low, start);
+			n = spare;
+		}
+		if (high > end) {
+			put(slots, n, end, high);
+			n = NULL;
+		}
+		range_free(slots, n);
 	}
-	tree_free(slots, middle);
-	slots->attributes = rest ? join(low, rest, high) : join_two(low, high);
 	return 0;
 }
 
@@ -302,48 +148,24 @@ int attr_set(struct slots *slots, tpt_gfn start, tpt_gfn end, bool private_)
 
 void attr_destroy(struct slots *slots)
 {
-	tree_free(slots, slots->attributes);
-	slots->attributes = NULL;
-}
+	struct tpt_interval *n;
 
-/* Ranges counted so far, the end of the last of them, and the first thing that is wrong. */
-struct audit {
-	uint64_t nr;
-	tpt_gfn end;
-	const char *wrong;
-};
-
-static void audit_tree(struct audit *a, const struct attr_node *n, uint32_t limit)
-{
-	uint32_t low, high;
-
-	if (!n || a->wrong)
-		return;
-	/* No child is as high as its parent, so this ends whatever the pointers say. */
-	if (n->height > limit) {
-		a->wrong = "attributes: a subtree is higher than its parent allows";
-		return;
-	}
-	low = height(n->child[0]);
-	high = height(n->child[1]);
-	audit_tree(a, n->child[0], n->height - 1);
-	if (!a->wrong && n->height != 1 + (low > high ? low : high))
-		a->wrong = "attributes: wrong height";
-	if (!a->wrong && (low > high + 1 || high > low + 1))
-		a->wrong = "attributes: out of balance";
-	if (!a->wrong && (n->start >= n->end || (a->nr && n->start <= a->end)))
-		a->wrong = "attributes: ranges are empty, out of order, or touch";
-	a->nr++;
-	a->end = n->end;
-	audit_tree(a, n->child[1], n->height - 1);
+	while ((n = take(slots, 0, UINT64_MAX)))
+		range_free(slots, n);
 }
 
 const char *attr_audit(const struct slots *slots)
 {
-	struct audit a = {.nr = 0};
+	const struct interval_tree *tree = &slots->attributes;
+	const char *wrong = interval_audit(tree);
+	const struct tpt_interval *n, *before = NULL;
+	struct interval_key from = {0, 0};
 
-	audit_tree(&a, slots->attributes, height(slots->attributes));
-	if (!a.wrong && a.nr != slots->nr_private_ranges)
-		a.wrong = "attributes: wrong count of private ranges";
-	return a.wrong;
+	while (!wrong && (n = interval_from(tree, from, 0, UINT64_MAX))) {
+		if (before && n->start <= before->end)
+			wrong = "attributes: private ranges overlap or touch";
+		from = interval_behind(n);
+		before = n;
+	}
+	return wrong;
 }

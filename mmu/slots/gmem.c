@@ -29,7 +29,7 @@ int gmem_create(struct slots *slots, uint64_t bytes, const struct tpt_gmem_ops *
 	g->ops = ops;
 	g->ctx = ctx;
 	g->npages = bytes >> TPT_PAGE_SHIFT;
-	g->bound = NULL;
+	g->bound = (struct interval_tree){NULL, 0};
 	g->next = slots->gmems;
 	slots->gmems = g;
 	*gmem = g;
@@ -46,10 +46,12 @@ int gmem_destroy(struct slots *slots, struct tpt_gmem *gmem)
 		vm_log(slots->base, TPT_LOG_WARNING, "gmem to destroy: not one of this VM");
 		return -ERR_INVAL;
 	}
-	if (gmem->bound) {
+	if (gmem_is_bound(gmem)) {
+		const struct memslot *slot = gmem_first_slot(gmem, 0, gmem->npages);
+
 		vm_log(slots->base, TPT_LOG_WARNING,
-		       "gmem to destroy: still behind slot %u of address space %u", gmem->bound->id,
-		       gmem->bound->as_id);
+		       "gmem to destroy: still behind slot %u of address space %u", slot->id,
+		       slot->as_id);
 		return -ERR_BUSY;
 	}
 	*link = gmem->next;
@@ -60,6 +62,8 @@ int gmem_destroy(struct slots *slots, struct tpt_gmem *gmem)
 int gmem_check_binding(const struct slots *slots, const struct tpt_gmem *gmem, uint64_t index,
 		       uint64_t npages)
 {
+	const struct memslot *slot;
+
 	if (gmem->base != slots->base) {
 		vm_log(slots->base, TPT_LOG_WARNING, "gmem of %#lx pages: belongs to another VM",
 		       gmem->npages);
@@ -71,35 +75,31 @@ int gmem_check_binding(const struct slots *slots, const struct tpt_gmem *gmem, u
 		       gmem->npages);
 		return -ERR_INVAL;
 	}
-	for (const struct memslot *slot = gmem->bound; slot; slot = slot->gmem_next) {
-		if (index >= slot->gmem_index + slot->npages || slot->gmem_index >= index + npages)
-			continue;
-		vm_log(slots->base, TPT_LOG_WARNING,
-		       "gmem pages %#lx + %#lx: overlap those behind slot %u of address space %u",
-		       index, npages, slot->id, slot->as_id);
-		return -ERR_EXIST;
-	}
-	return 0;
+	slot = gmem_first_slot(gmem, index, index + npages);
+	if (!slot)
+		return 0;
+	vm_log(slots->base, TPT_LOG_WARNING,
+	       "gmem pages %#lx + %#lx: overlap those behind slot %u of address space %u", index,
+	       npages, slot->id, slot->as_id);
+	return -ERR_EXIST;
 }
 
 void gmem_bind(struct memslot *slot)
 {
-	struct tpt_gmem *gmem = slot->gmem;
-
-	if (!gmem)
-		return;
-	slot->gmem_next = gmem->bound;
-	gmem->bound = slot;
+	if (slot->gmem)
+		interval_insert(&slot->gmem->bound, &slot->by_gmem, slot->gmem_index,
+				slot->gmem_index + slot->npages, 0);
 }
 
 void gmem_unbind(struct memslot *slot)
 {
-	struct memslot **link;
+	if (slot->gmem)
+		interval_remove(&slot->gmem->bound, &slot->by_gmem);
+}
 
-	if (!slot->gmem)
-		return;
-	link = &slot->gmem->bound;
-	while (*link != slot)
-		link = &(*link)->gmem_next;
-	*link = slot->gmem_next;
+struct memslot *gmem_first_slot(const struct tpt_gmem *gmem, uint64_t start, uint64_t end)
+{
+	struct tpt_interval *n = interval_first(&gmem->bound, start, end);
+
+	return n ? container_of(n, struct memslot, by_gmem) : NULL;
 }

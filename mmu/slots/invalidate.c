@@ -47,10 +47,8 @@ static bool concerns(const struct inval_range *range, const struct target *t)
 
 static bool in_progress(const struct slots *slots, const struct target *t)
 {
-	for (const struct tpt_invalidation *i = slots->in_progress; i; i = i->next) {
-		if (overlap(i->start.a, i->end.a, t->start[INVAL_HVA], t->end[INVAL_HVA]))
-			return true;
-	}
+	if (interval_first(&slots->in_progress, t->start[INVAL_HVA], t->end[INVAL_HVA]))
+		return true;
 	return slots->has_structural && concerns(&slots->structural, t);
 }
 
@@ -105,25 +103,19 @@ static void remember(struct slots *slots, const struct inval_range *range)
 
 void inval_begin(struct slots *slots, struct tpt_invalidation *token)
 {
-	token->next = slots->in_progress;
-	slots->in_progress = token;
+	interval_insert(&slots->in_progress, &token->interval, token->start.a, token->end.a,
+			(uintptr_t)token);
 	slots_count_change(slots, 1);
 }
 
 void inval_end(struct slots *slots, struct tpt_invalidation *token)
 {
-	struct tpt_invalidation **link = &slots->in_progress;
-
-	while (*link && *link != token)
-		link = &(*link)->next;
-	if (!*link) {
+	if (!interval_remove(&slots->in_progress, &token->interval)) {
 		vm_log(slots->base, TPT_LOG_WARNING,
 		       "invalidation of hva %#lx .. %#lx ends: it is not in progress",
 		       token->start.a, token->end.a);
 		return;
 	}
-	*link = token->next;
-	token->next = NULL;
 	slots_count_change(slots, -1);
 	remember(slots, &(struct inval_range){
 				.kind = INVAL_HVA, .start = token->start.a, .end = token->end.a});

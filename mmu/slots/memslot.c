@@ -9,80 +9,58 @@
 
 /* ---- lookup ---- */
 
-uint32_t slot_first_above(const struct memslot_set *set, tpt_gfn gfn)
+static struct memslot *of_gfn(struct tpt_interval *n)
 {
-	uint32_t low = 0, high = set->nr;
-
-	while (low < high) {
-		uint32_t middle = low + (high - low) / 2;
-		const struct memslot *slot = set->slot[middle];
-
-		if (slot->base_gfn + slot->npages <= gfn)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low;
+	return n ? container_of(n, struct memslot, by_gfn) : NULL;
 }
 
 struct memslot *slot_find(const struct slots *slots, uint32_t as_id, tpt_gfn gfn)
 {
-	const struct memslot_set *set = &slots->set[as_id];
-	uint32_t i = slot_first_above(set, gfn);
+	tpt_gfn start, end;
 
-	return i < set->nr && set->slot[i]->base_gfn <= gfn ? set->slot[i] : NULL;
+	return of_gfn(interval_at(&slots->set[as_id].by_gfn, gfn, &start, &end));
 }
 
 struct memslot *slot_find_filling(tpt_gfn gfn, struct slot_cache *cache)
 {
 	const struct memslot_set *set = cache->set;
-	uint32_t i = slot_first_above(set, gfn);
-	tpt_gfn start = i ? set->slot[i - 1]->base_gfn + set->slot[i - 1]->npages : 0;
-	tpt_gfn end = i < set->nr ? set->slot[i]->base_gfn : UINT64_MAX;
-	struct memslot *slot = NULL;
+	tpt_gfn end;
 
-	if (end <= gfn) {
-		slot = set->slot[i];
-		start = slot->base_gfn;
-		end = start + slot->npages;
-	}
-	*cache = (struct slot_cache){set, set->generation, start, end - start, slot};
-	return slot;
-}
-
-/* Index in by_id of the first slot with at least this id. */
-static uint32_t id_index(const struct memslot_set *set, uint32_t id)
-{
-	uint32_t low = 0, high = set->nr;
-
-	while (low < high) {
-		uint32_t middle = low + (high - low) / 2;
-
-		if (set->by_id[middle]->id < id)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low;
+	cache->slot = of_gfn(interval_at(&set->by_gfn, gfn, &cache->start, &end));
+	cache->npages = end - cache->start;
+	cache->generation = set->generation;
+	return cache->slot;
 }
 
 struct memslot *slot_by_id(const struct slots *slots, uint32_t as_id, uint32_t id)
 {
-	const struct memslot_set *set = &slots->set[as_id];
-	uint32_t i = id_index(set, id);
+	uint64_t start, end;
+	struct tpt_interval *n = interval_at(&slots->set[as_id].by_id, id, &start, &end);
 
-	return i < set->nr && set->by_id[i]->id == id ? set->by_id[i] : NULL;
+	return n ? container_of(n, struct memslot, by_id) : NULL;
+}
+
+struct memslot *slot_from_gfn(const struct slots *slots, uint32_t as_id, struct interval_key from,
+			      tpt_gfn start, tpt_gfn end)
+{
+	return of_gfn(interval_from(&slots->set[as_id].by_gfn, from, start, end));
+}
+
+struct memslot *slot_from_hva(const struct slots *slots, uint32_t as_id, struct interval_key from,
+			      tpt_hva start, tpt_hva end)
+{
+	struct tpt_interval *n = interval_from(&slots->set[as_id].by_hva, from, start.a, end.a);
+
+	return n ? container_of(n, struct memslot, by_hva) : NULL;
 }
 
 bool slots_cover(const struct slots *slots, uint32_t as_id, tpt_gfn start, tpt_gfn end)
 {
-	const struct memslot_set *set = &slots->set[as_id];
+	tpt_gfn first;
 
-	for (uint32_t i = slot_first_above(set, start); start < end; i++) {
-		if (i >= set->nr || set->slot[i]->base_gfn > start)
+	while (start < end)
+		if (!interval_at(&slots->set[as_id].by_gfn, start, &first, &start))
 			return false;
-		start = set->slot[i]->base_gfn + set->slot[i]->npages;
-	}
 	return true;
 }
 
@@ -140,7 +118,8 @@ static int check_numbers(const struct slots *slots, const struct tpt_memory_regi
 /* Where a slot wants to lie: within the guest's addresses, and on no other slot. */
 static int check_place(const struct slots *slots, const struct tpt_memory_region *r)
 {
-	const struct memslot_set *set = &slots->set[r->as_id];
+	struct interval_key from = {0, 0};
+	const struct memslot *other;
 	tpt_gfn start = r->gpa.a >> TPT_PAGE_SHIFT;
 	tpt_gfn end = start + (r->size >> TPT_PAGE_SHIFT);
 
@@ -148,11 +127,8 @@ static int check_place(const struct slots *slots, const struct tpt_memory_region
 		return refuse(slots, r, -ERR_INVAL, r->gpa.a + r->size,
 			      "end is beyond the guest-physical width, shared bit excluded");
 
-	for (uint32_t i = slot_first_above(set, start); i < set->nr; i++) {
-		const struct memslot *other = set->slot[i];
-
-		if (other->base_gfn >= end)
-			break;
+	while ((other = slot_from_gfn(slots, r->as_id, from, start, end))) {
+		from = slot_behind_gfn(other);
 		/* A slot that moves may overlap where it was. */
 		if (other->id == r->slot)
 			continue;
@@ -253,27 +229,31 @@ static struct memslot *slot_alloc(const struct slots *slots, const struct tpt_me
 
 	if (!slot)
 		return NULL;
-	slot->base_gfn = r->gpa.a >> TPT_PAGE_SHIFT;
-	slot->npages = r->size >> TPT_PAGE_SHIFT;
-	slot->hva = r->hva;
-	slot->as_id = r->as_id;
-	slot->id = r->slot;
-	slot->flags = r->flags;
-	slot->invalid = false;
-	slot->gmem = r->gmem;
-	slot->gmem_index = r->gmem ? r->gmem_offset >> TPT_PAGE_SHIFT : 0;
-	slot->gmem_next = NULL;
+	*slot = (struct memslot){
+		.base_gfn = r->gpa.a >> TPT_PAGE_SHIFT,
+		.npages = r->size >> TPT_PAGE_SHIFT,
+		.hva = r->hva,
+		.as_id = r->as_id,
+		.id = r->slot,
+		.flags = r->flags,
+		.gmem = r->gmem,
+		.gmem_index = r->gmem ? r->gmem_offset >> TPT_PAGE_SHIFT : 0,
+	};
 	slot->max_level[0] = level_congruent(slot->base_gfn, slot->hva.a >> TPT_PAGE_SHIFT);
 	slot->max_level[1] = level_congruent(slot->base_gfn, slot->gmem_index);
-	slot->dirty = NULL;
-	slot->track = NULL;
 	return slot;
+}
+
+static void slot_free(struct slots *slots, struct memslot *slot)
+{
+	dirty_destroy(slots, slot, slot->dirty);
+	track_destroy(slots, slot);
+	mem_free(slots->base, slot, sizeof(*slot));
 }
 
 int slot_update_prepare(struct slots *slots, const struct tpt_memory_region *region,
 			struct slot_update *update)
 {
-	const struct memslot_set *set;
 	int ret;
 
 	*update = (struct slot_update){.change = SLOT_SAME};
@@ -286,19 +266,12 @@ int slot_update_prepare(struct slots *slots, const struct tpt_memory_region *reg
 					      &update->dirty)
 			       : 0;
 
-	set = &slots->set[region->as_id];
 	update->new_ = slot_alloc(slots, region);
 	if (!update->new_)
 		goto nomem;
 	if (region->flags & TPT_MEM_LOG_DIRTY &&
 	    dirty_create(slots, update->new_, slots->dirty_initially_set, &update->dirty))
 		goto nomem;
-	if (update->change == SLOT_CREATE && set->nr == set->room) {
-		update->room = 2 * set->room;
-		update->array = mem_alloc(slots->base, 2ul * update->room * sizeof(*set->slot));
-		if (!update->array)
-			goto nomem;
-	}
 	return 0;
 nomem:
 	slot_update_abort(slots, update);
@@ -315,8 +288,6 @@ void slot_update_abort(struct slots *slots, struct slot_update *update)
 		dirty_destroy(slots, any, update->dirty);
 	if (update->new_)
 		mem_free(slots->base, update->new_, sizeof(*update->new_));
-	if (update->array)
-		mem_free(slots->base, update->array, 2ul * update->room * sizeof(*update->array));
 	*update = (struct slot_update){.change = SLOT_SAME};
 }
 
@@ -328,54 +299,32 @@ void slot_set_invalid(struct slots *slots, struct memslot *slot, bool invalid)
 	slots_count_change(slots, invalid ? 1 : -1);
 }
 
-/* Shifting by a chain of exchanges: compilers make a library call of a plain move. */
-static void array_insert(struct memslot **array, uint32_t nr, uint32_t at, struct memslot *slot)
-{
-	for (uint32_t i = at; i <= nr; i++) {
-		struct memslot *next = array[i];
-
-		array[i] = slot;
-		slot = next;
-	}
-}
-
-static void array_remove(struct memslot **array, uint32_t nr, uint32_t at)
-{
-	struct memslot *slot = NULL;
-
-	for (uint32_t i = nr; i-- > at;) {
-		struct memslot *next = array[i];
-
-		array[i] = slot;
-		slot = next;
-	}
-}
-
 static void set_insert(struct memslot_set *set, struct memslot *slot)
 {
-	array_insert(set->slot, set->nr, slot_first_above(set, slot->base_gfn), slot);
-	array_insert(set->by_id, set->nr, id_index(set, slot->id), slot);
-	set->nr++;
+	interval_insert(&set->by_gfn, &slot->by_gfn, slot->base_gfn, slot->base_gfn + slot->npages,
+			0);
+	interval_insert(&set->by_id, &slot->by_id, slot->id, slot->id + 1, 0);
+	interval_insert(&set->by_hva, &slot->by_hva, slot->hva.a,
+			slot->hva.a + (slot->npages << TPT_PAGE_SHIFT), slot->id);
+	gmem_bind(slot);
 }
 
-static void set_remove(struct memslot_set *set, const struct memslot *slot)
+static void set_remove(struct memslot_set *set, struct memslot *slot)
 {
-	array_remove(set->slot, set->nr, slot_first_above(set, slot->base_gfn));
-	array_remove(set->by_id, set->nr, id_index(set, slot->id));
-	set->nr--;
+	gmem_unbind(slot);
+	interval_remove(&set->by_hva, &slot->by_hva);
+	interval_remove(&set->by_id, &slot->by_id);
+	interval_remove(&set->by_gfn, &slot->by_gfn);
 }
 
-static void set_grow(struct slots *slots, struct memslot_set *set, struct memslot **array,
-		     uint32_t room)
+void slot_free_all(struct slots *slots, struct memslot_set *set)
 {
-	for (uint32_t i = 0; i < set->nr; i++) {
-		array[i] = set->slot[i];
-		array[room + i] = set->by_id[i];
+	while (set->by_gfn.root) {
+		struct memslot *slot = of_gfn(set->by_gfn.root);
+
+		set_remove(set, slot);
+		slot_free(slots, slot);
 	}
-	mem_free(slots->base, set->slot, 2ul * set->room * sizeof(*set->slot));
-	set->slot = array;
-	set->by_id = array + room;
-	set->room = room;
 }
 
 void slot_update_commit(struct slots *slots, struct slot_update *update)
@@ -397,20 +346,14 @@ void slot_update_commit(struct slots *slots, struct slot_update *update)
 		*update = (struct slot_update){.change = SLOT_SAME};
 		return;
 	}
-	if (update->array)
-		set_grow(slots, set, update->array, update->room);
 	if (update->old) {
 		set->generation += slots->address_spaces;
-		gmem_unbind(update->old);
 		set_remove(set, update->old);
-		dirty_destroy(slots, update->old, update->old->dirty);
-		track_destroy(slots, update->old);
-		mem_free(slots->base, update->old, sizeof(*update->old));
+		slot_free(slots, update->old);
 	}
 	if (update->new_) {
 		update->new_->dirty = update->dirty;
 		set_insert(set, update->new_);
-		gmem_bind(update->new_);
 	}
 	*update = (struct slot_update){.change = SLOT_SAME};
 }

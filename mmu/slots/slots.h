@@ -14,6 +14,7 @@
 #include <triptych/memslot.h>
 
 #include "mmu/base/base.h"
+#include "mmu/slots/interval.h"
 
 #define MAX_ADDRESS_SPACES 2
 
@@ -28,36 +29,34 @@ struct memslot {
 	_Atomic uint64_t *dirty;    /* LOG_DIRTY: see dirty.c */
 	struct track_block **track; /* NULL: nothing was ever write-tracked; see track.c */
 	struct tpt_gmem *gmem;
-	uint64_t gmem_index;	   /* page of gmem behind base_gfn */
-	struct memslot *gmem_next; /* slots bound to one gmem */
+	uint64_t gmem_index;			   /* page of gmem behind base_gfn */
+	struct tpt_interval by_gfn, by_id, by_hva; /* in its set's trees */
+	struct tpt_interval by_gmem;		   /* pages; in its gmem's, if there is one */
 };
 
-/* The slots of one address space, in two orders. */
+/* The slots of one address space, in three orders. */
 struct memslot_set {
-	uint32_t nr, room; /* used and allocated entries of each array */
+	struct interval_tree by_gfn; /* no two overlap */
+	struct interval_tree by_id;  /* [id, id + 1) */
+	struct interval_tree by_hva; /* bytes, which may overlap; then by id */
 	/*
 	 * KVM's count of swaps of this address space's array: starts at as_id; a create adds the
 	 * number of address spaces once, delete and move twice (the slot passes through INVALID).
 	 * So no two sets of a VM ever have the same.
 	 */
 	uint64_t generation;
-	uint64_t changed;	/* slots->changes when the set last changed */
-	struct memslot **slot;	/* by base_gfn; start of the one allocation that holds both */
-	struct memslot **by_id; /* by id: slot + room */
+	uint64_t changed; /* slots->changes when the set last changed */
 };
 
-/* Constant from creation to destruction, but for the lists. */
+/* Constant from creation to destruction, but for the tree and the list. */
 struct tpt_gmem {
 	struct vm_base *base; /* of the VM that it belongs to */
 	const struct tpt_gmem_ops *ops;
 	void *ctx;
 	uint64_t npages;
-	struct memslot *bound; /* slots over it, by gmem_next; no two share a page */
-	struct tpt_gmem *next; /* the VM's gmems */
+	struct interval_tree bound; /* slots over it, by_gmem; no two share a page */
+	struct tpt_gmem *next;	    /* the VM's gmems */
 };
-
-/* A node of the private ranges' tree; see attributes.c. */
-struct attr_node;
 
 /* What an invalidation covers. */
 enum inval_kind {
@@ -88,13 +87,12 @@ struct slots {
 	bool private_memory;	  /* attributes may be set, slots may have a gmem */
 	bool dirty_initially_set; /* bitmaps are made with every page dirty */
 	struct memslot_set set[MAX_ADDRESS_SPACES];
-	struct attr_node *attributes; /* disjoint private ranges, no two adjacent */
-	uint64_t nr_private_ranges;
+	struct interval_tree attributes; /* private GFNs; no two overlap or touch */
 	struct tpt_gmem *gmems;
 	struct tpt_write_notifier *write_notifiers;
 
 	/* Invalidations begun and not yet ended, and those that ended. */
-	struct tpt_invalidation *in_progress; /* notifiers' */
+	struct interval_tree in_progress; /* notifiers': bytes; order is the token's address */
 	bool has_structural;
 	struct inval_range structural; /* a conversion or a hole: one at a time */
 	uint64_t nr_ended;
@@ -103,9 +101,9 @@ struct slots {
 	uint64_t forgotten_at;		      /* the same of the last that left the ring */
 };
 
-/* Before any other use of @slots, whose content is ignored. 0 or -ENOMEM, nothing allocated. */
-int slots_init(struct slots *slots, struct vm_base *base, uint32_t address_spaces,
-	       uint32_t gpa_bits, bool private_memory);
+/* Before any other use of @slots, whose content is ignored. Allocates nothing. */
+void slots_init(struct slots *slots, struct vm_base *base, uint32_t address_spaces,
+		uint32_t gpa_bits, bool private_memory);
 /* Frees slots, ranges and gmems; free_range() is not called. Nobody else may be around. */
 void slots_destroy(struct slots *slots);
 /* What is wrong with the order, counts and lists of all that is here? NULL: nothing. Exclusive. */
@@ -152,10 +150,28 @@ static inline struct memslot *slot_find_cached(tpt_gfn gfn, struct slot_cache *c
 /* The slot with this id, or NULL. O(log n). Section. */
 struct memslot *slot_by_id(const struct slots *slots, uint32_t as_id, uint32_t id);
 
-/* Index of the first slot of the set that ends above @gfn; set->nr if there is none. O(log n). */
-uint32_t slot_first_above(const struct memslot_set *set, tpt_gfn gfn);
+/*
+ * The first slot of an address space that overlaps [start, end), in the order of GFNs or of HVAs
+ * and ids, of those from @from on, or NULL. @from is all 0 at first, then what is behind the last
+ * one; slots may come and go meanwhile. Section. O(log n).
+ */
+struct memslot *slot_from_gfn(const struct slots *slots, uint32_t as_id, struct interval_key from,
+			      tpt_gfn start, tpt_gfn end);
+struct memslot *slot_from_hva(const struct slots *slots, uint32_t as_id, struct interval_key from,
+			      tpt_hva start, tpt_hva end);
 
-/* Does every frame of [start, end) lie in a slot of the address space? Section. O(slots in it). */
+static inline struct interval_key slot_behind_gfn(const struct memslot *slot)
+{
+	return interval_behind(&slot->by_gfn);
+}
+
+static inline struct interval_key slot_behind_hva(const struct memslot *slot)
+{
+	return interval_behind(&slot->by_hva);
+}
+
+/* Does every frame of [start, end) lie in a slot of the address space? Section. O(log n) for each
+ * slot in it. */
 bool slots_cover(const struct slots *slots, uint32_t as_id, tpt_gfn start, tpt_gfn end);
 
 static inline tpt_hva slot_hva(const struct memslot *slot, tpt_gfn gfn)
@@ -191,8 +207,6 @@ struct slot_update {
 	uint32_t flags;		 /* FLAGS: the new ones */
 	_Atomic uint64_t *dirty; /* the new bitmap, if the slot logs from now on */
 	struct memslot *new_;	 /* CREATE, MOVE; else NULL */
-	struct memslot **array;	 /* replaces the set's arrays if not NULL */
-	uint32_t room;		 /* of @array */
 };
 
 /*
@@ -204,10 +218,12 @@ struct slot_update {
 int slot_update_prepare(struct slots *slots, const struct tpt_memory_region *region,
 			struct slot_update *update);
 /* Makes the update visible, counts the generation, binds and unbinds gmems, frees the old slot.
- * Exclusive. O(n) moves of pointers; cannot fail. */
+ * Exclusive. O(log n); cannot fail. */
 void slot_update_commit(struct slots *slots, struct slot_update *update);
 /* Gives the memory back; an old slot that was marked invalid is valid again. Exclusive. */
 void slot_update_abort(struct slots *slots, struct slot_update *update);
+/* Frees all slots of a set, which is empty then. Nobody else may be around. */
+void slot_free_all(struct slots *slots, struct memslot_set *set);
 /* Marks a slot that is on its way out, and takes the mark away. Exclusive. */
 void slot_set_invalid(struct slots *slots, struct memslot *slot, bool invalid);
 
@@ -325,7 +341,12 @@ bool attr_find_private(const struct slots *slots, tpt_gfn gfn);
 /* Section. O(log n) in the number of private ranges. */
 static inline bool attr_is_private(const struct slots *slots, tpt_gfn gfn)
 {
-	return slots->attributes && attr_find_private(slots, gfn);
+	const struct tpt_interval *n = slots->attributes.root;
+
+	/* What is private is mostly one large range. */
+	if (!n || gfn - n->start < n->end - n->start)
+		return n;
+	return attr_find_private(slots, gfn);
 }
 
 /* Do all of [start, end) have one attribute? If so *private_ says which. Section. O(log n). */
@@ -343,10 +364,11 @@ bool attr_next_change(const struct slots *slots, tpt_gfn start, tpt_gfn end, boo
 int attr_check(const struct slots *slots, tpt_gfn start, tpt_gfn end);
 /*
  * Sets [start, end), which attr_check() has passed. Exclusive. 0, or -ENOMEM with nothing changed;
- * never fails where nothing differs. Allocates at most one range. O(log n + ranges swallowed).
+ * never fails where nothing differs. Allocates at most one range. O(log n) for each range that it
+ * makes, cuts or swallows.
  */
 int attr_set(struct slots *slots, tpt_gfn start, tpt_gfn end, bool private_);
-/* What is wrong with the ranges' tree? NULL: nothing. Section. O(n). */
+/* What is wrong with the ranges? NULL: nothing. Section. O(n log n). */
 const char *attr_audit(const struct slots *slots);
 /* Frees all ranges: everything is shared. */
 void attr_destroy(struct slots *slots);
@@ -427,9 +449,9 @@ static inline bool slots_invalidating(const struct slots *slots, const struct me
 /* Something changed: so many more things are in flight, or fewer. Exclusive. */
 void slots_count_change(struct slots *slots, int in_flight);
 
-/* A notifier's range begins: token->start .. end, in a list until it ends. Exclusive. */
+/* A notifier's range begins: token->start .. end, not empty. Exclusive. O(log n) in progress. */
 void inval_begin(struct slots *slots, struct tpt_invalidation *token);
-/* It ends. A token that isn't in progress is logged and changes nothing. Exclusive. */
+/* It ends. A token that isn't in progress is logged and changes nothing. Exclusive. O(log n). */
 void inval_end(struct slots *slots, struct tpt_invalidation *token);
 /*
  * A conversion or a hole begins and ends; the exclusive section may be left in between. One at a
@@ -462,8 +484,17 @@ int gmem_destroy(struct slots *slots, struct tpt_gmem *gmem);
  */
 int gmem_check_binding(const struct slots *slots, const struct tpt_gmem *gmem, uint64_t index,
 		       uint64_t npages);
-/* Puts a slot in its gmem's list and takes it out. Does nothing if it has none. Exclusive. */
+/* Puts a slot in its gmem's tree and takes it out. Does nothing if it has none. Exclusive. */
 void gmem_bind(struct memslot *slot);
 void gmem_unbind(struct memslot *slot);
+
+static inline bool gmem_is_bound(const struct tpt_gmem *gmem)
+{
+	return gmem->bound.root;
+}
+
+/* The first slot from page @start on that pages [start, end) of the gmem stand behind, or NULL. No
+ * two share a page: the next stands behind its last. Section. O(log n). */
+struct memslot *gmem_first_slot(const struct tpt_gmem *gmem, uint64_t start, uint64_t end);
 
 #endif

@@ -194,12 +194,8 @@ int tpt_vm_create(const struct tpt_vm_config *config, struct tpt_vm **out)
 	init_env(vm, config);
 	fault_words_init(&vm->env);
 	vm->trees.nx_huge_pages = nx_is_on(vm);
-	err = slots_init(&vm->slots, &vm->base, config->address_spaces,
-			 vm->trees.gfn_bits + TPT_PAGE_SHIFT, vm->env.private_memory);
-	if (err) {
-		mem_free(&vm->base, vm, sizeof(*vm));
-		return err;
-	}
+	slots_init(&vm->slots, &vm->base, config->address_spaces,
+		   vm->trees.gfn_bits + TPT_PAGE_SHIFT, vm->env.private_memory);
 	vm->slots.dirty_initially_set = config->flags & TPT_VM_DIRTY_INITIALLY_SET;
 	workers_init(vm);
 	*out = vm;

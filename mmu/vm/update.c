@@ -152,24 +152,19 @@ static int zap_where(struct tpt_vm *vm, enum zap_reason reason, unsigned int tre
 /* Zaps what the slots of one address space map of [start, end). Their set may change in between. */
 static int64_t zap_hva(struct tpt_vm *vm, uint32_t as_id, tpt_hva start, tpt_hva end)
 {
-	const struct memslot_set *set = &vm->slots.set[as_id];
+	struct interval_key from = {0, 0};
+	const struct memslot *slot;
 	int64_t zapped = 0;
-	tpt_gfn gfn = 0;
+	int err = 0;
 
-	for (;;) {
-		uint32_t i = slot_first_above(set, gfn);
+	while (!err && (slot = slot_from_hva(&vm->slots, as_id, from, start, end))) {
 		struct tpt_gfn_range range;
-		int err;
 
-		if (i >= set->nr)
-			return zapped;
-		gfn = set->slot[i]->base_gfn + set->slot[i]->npages;
-		if (!slot_hva_range(set->slot[i], start, end, &range))
-			continue;
-		err = zap_where(vm, ZAP_NOTIFIER, trees_of(set->slot[i]), range, false, &zapped);
-		if (err)
-			return err;
+		from = slot_behind_hva(slot);
+		if (slot_hva_range(slot, start, end, &range))
+			err = zap_where(vm, ZAP_NOTIFIER, trees_of(slot), range, false, &zapped);
 	}
+	return err ? err : zapped;
 }
 
 int tpt_vm_invalidate_begin(struct tpt_vm *vm, tpt_hva start, tpt_hva end,
@@ -287,7 +282,7 @@ int tpt_gmem_destroy(struct tpt_gmem *gmem)
 
 	update_enter(vm);
 	/* A fault in its gap may still be asking it for a page; it holds no section meanwhile. */
-	for (struct actor *a = vm->base.actors; a && !gmem->bound; a = a->next)
+	for (struct actor *a = vm->base.actors; a && !gmem_is_bound(gmem); a = a->next)
 		while (atomic_load(&a->asking) == gmem)
 			vm->base.platform->relax(vm->base.platform_ctx);
 	err = gmem_destroy(&vm->slots, gmem);
@@ -298,15 +293,16 @@ int tpt_gmem_destroy(struct tpt_gmem *gmem)
 /* Removes entries over pages [start, end) of the gmem from every slot bound to it. */
 static int zap_hole(struct tpt_vm *vm, struct tpt_gmem *gmem, uint64_t start, uint64_t end)
 {
+	const struct memslot *slot;
 	int64_t zapped = 0;
 	int err = 0;
 
 	/* Bindings stay as they are: structural operations are one at a time. */
-	for (struct memslot *slot = gmem->bound; slot && !err; slot = slot->gmem_next) {
+	while (!err && (slot = gmem_first_slot(gmem, start, end))) {
 		struct tpt_gfn_range range;
 
-		if (!slot_gmem_range(slot, start, end, &range))
-			continue;
+		slot_gmem_range(slot, start, end, &range);
+		start = slot->gmem_index + slot->npages;
 		err = zap_where(vm, ZAP_GMEM_HOLE, TREE_ALL, range, true, &zapped);
 		if (!err && gmem->ops->flags & TPT_GMEM_IN_PLACE)
 			err = zap_where(vm, ZAP_GMEM_SHARED, TREE_ALL, range, false, &zapped);

@@ -118,7 +118,7 @@ static inline struct world *world_create(void)
 	assert_non_null(w);
 	w->fake = fake_create();
 	memset(&w->slots, 0xa5, sizeof(w->slots)); /* slots_init() may not rely on anything */
-	assert_int_equal(slots_init(&w->slots, &w->fake->base, 2, 46, true), 0);
+	slots_init(&w->slots, &w->fake->base, 2, 46, true);
 	return w;
 }
 

@@ -17,7 +17,7 @@ static void assert_ranges(struct world *w, const struct tpt_gfn_range *expected,
 {
 	struct tpt_gfn_range range = {0, 0};
 
-	assert_int_equal(w->slots.nr_private_ranges, nr);
+	assert_int_equal(w->slots.attributes.nr, nr);
 	for (size_t i = 0; i < nr; i++) {
 		assert_true(attr_next_change(&w->slots, range.end, 1ull << 34, false, &range));
 		assert_int_equal(range.start, expected[i].start);
@@ -199,11 +199,11 @@ static void alternating_pages_stay_balanced_and_are_swallowed_at_once(void **sta
 
 	for (tpt_gfn gfn = 0; gfn < pages; gfn += 2)
 		assert_int_equal(attr_set(&w->slots, gfn, gfn + 1, true), 0);
-	assert_int_equal(w->slots.nr_private_ranges, pages / 2);
+	assert_int_equal(w->slots.attributes.nr, pages / 2);
 	assert_null(attr_audit(&w->slots));
 	set(w, 3, pages - 3, false);
-	assert_int_equal(w->slots.nr_private_ranges, 3);
-	assert_int_equal(w->fake->live, 2 + 3);
+	assert_int_equal(w->slots.attributes.nr, 3);
+	assert_int_equal(w->fake->live, 3);
 }
 
 /* ---- against one bit a page ---- */
@@ -218,7 +218,7 @@ static void compare_point_and_runs(const struct slots *slots, const bool *model)
 		assert_int_equal(attr_is_private(slots, gfn), model[gfn]);
 		runs += model[gfn] && !(gfn && model[gfn - 1]);
 	}
-	assert_int_equal(slots->nr_private_ranges, runs);
+	assert_int_equal(slots->attributes.nr, runs);
 }
 
 static void compare_range(const struct slots *slots, const bool *model, tpt_gfn start, tpt_gfn end)
@@ -275,11 +275,11 @@ static void A16_random_changes_agree_with_one_bit_a_page(void **state)
 				model[gfn] = private_;
 		}
 		compare_point_and_runs(&w->slots, model);
-		assert_int_equal(w->fake->live, 2 + (int64_t)w->slots.nr_private_ranges);
+		assert_int_equal(w->fake->live, (int64_t)w->slots.attributes.nr);
 		if (attr_audit(&w->slots))
 			fail_msg("step %d: %s", i, attr_audit(&w->slots));
-		if (w->slots.nr_private_ranges > most)
-			most = w->slots.nr_private_ranges;
+		if (w->slots.attributes.nr > most)
+			most = w->slots.attributes.nr;
 
 		start = rng_below(&rng, MODEL_PAGES);
 		end = start + 1 + rng_below(&rng, MODEL_PAGES - start);
