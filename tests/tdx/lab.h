@@ -34,21 +34,10 @@
 #define LAB_VCPU(i) (LAB_TDMR + 0x20000 + 0x10000ull * (i))
 #define LAB_FREE    (LAB_TDMR + 0x100000) /* free from here on */
 
-#define LAB_NR_LPS   8
-#define LAB_TLB_SIZE 32
-
-/* What one processor remembers of private walks, until it is told to forget. */
-struct lab_tlb {
-	unsigned int count;
-	struct {
-		uint64_t hpa;
-		uint8_t level;
-	} entry[LAB_TLB_SIZE];
-};
+#define LAB_NR_LPS 8
 
 struct lab {
 	struct tdx_module *module;
-	struct lab_tlb tlb[LAB_NR_LPS]; /* each belongs to its processor's thread */
 	char *low, *high;
 	_Atomic uint64_t tsc;
 	_Atomic long intr_polls; /* -1: never */
@@ -99,7 +88,7 @@ static inline void lab_invalidate(void *ctx, unsigned int lp, uint64_t tdr)
 {
 	struct lab *lab = ctx;
 
-	lab->tlb[lp].count = 0;
+	(void)lp;
 	atomic_fetch_add(&lab->invepts, 1);
 	atomic_store(&lab->last_invept, tdr);
 }
@@ -246,19 +235,6 @@ static inline enum tdx_side lab_tdcall(struct lab *lab, unsigned int lp, unsigne
 {
 	*guest = (struct tdx_guest){.regs = {.rax = leaf, .rcx = rcx}, .rip = 0x1000};
 	return tdx_module_tdcall(lab->module, lp, guest, host);
-}
-
-/* The guest on @lp touches @gpa: a translation that is there is remembered. */
-static inline void lab_touch(struct lab *lab, unsigned int lp, uint64_t gpa)
-{
-	struct lab_tlb *tlb = &lab->tlb[lp];
-	struct tdx_port_walk walk;
-
-	if (tdx_module_port.private_walk(lab->module, lp, gpa, &walk) || !walk.present ||
-	    tlb->count == LAB_TLB_SIZE)
-		return;
-	tlb->entry[tlb->count].hpa = walk.hpa;
-	tlb->entry[tlb->count++].level = walk.level;
 }
 
 /* An external interrupt takes the guest on @lp out. */

@@ -135,6 +135,8 @@ static inline void fill_sept_add(struct moves *m, const struct world_td *td, str
 static inline void fill_operands(struct moves *m, const struct world_td *td, unsigned int level,
 				 struct event *e)
 {
+	struct tdx_sept_view sept;
+
 	e->r[3] = pick_free(m);
 	switch (e->r[0]) {
 	case TDH_MEM_SEPT_ADD:
@@ -143,6 +145,11 @@ static inline void fill_operands(struct moves *m, const struct world_td *td, uns
 	case TDH_MEM_PAGE_AUG:
 		if (level == 1)
 			e->r[3] = pick_2m(m);
+		break;
+	case TDH_MEM_PAGE_RELOCATE:
+		if (rng_one_in(&m->rng, 8) &&
+		    !tdx_module_view_sept(m->w->module, td->tdr, e->r[1], level, 0, &sept))
+			e->r[3] = sept.raw & 0x000ffffffffff000ull;
 		break;
 	case TDH_MEM_PAGE_ADD:
 		e->r[4] = WORLD_SOURCE;
@@ -250,11 +257,20 @@ static inline void plan_table(struct moves *m, struct world_td *td, uint64_t gpa
 	plan(td, ends[rng_below(&m->rng, sizeof(ends))], gpa, level);
 }
 
+/* A page with content, and its content measured. */
+static inline void plan_build(struct world_td *td, uint64_t gpa)
+{
+	plan(td, TDH_MEM_PAGE_ADD, gpa, 0);
+	plan(td, TDH_MR_EXTEND, gpa, 0);
+}
+
 static inline void plan_free(struct moves *m, struct world_td *td, uint64_t gpa, unsigned int level,
 			     bool runnable)
 {
-	if (level == 0)
-		plan(td, runnable ? TDH_MEM_PAGE_AUG : TDH_MEM_PAGE_ADD, gpa, 0);
+	if (level == 0 && runnable)
+		plan(td, TDH_MEM_PAGE_AUG, gpa, 0);
+	else if (level == 0)
+		plan_build(td, gpa);
 	else if (level == 1 && rng_below(&m->rng, 4))
 		plan(td, TDH_MEM_PAGE_AUG, gpa, 1);
 	else

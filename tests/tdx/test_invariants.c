@@ -262,11 +262,45 @@ static void damage_is_seen_by_its_rule(void **state)
 	world_destroy(w);
 }
 
+/* A clock that went back, processors that are elsewhere or don't exist, a guest that isn't there.
+ */
+static void calls_out_of_place_change_nothing(void **state)
+{
+	static const struct world_kind kind = {.levels = 4, .nr_vcpus = 1, .runnable = true};
+	const struct event enter = {.kind = EV_HOST, .lp = 1, .r = {TDH_VP_ENTER, WORLD_VCPU(0)}};
+	const struct event leave = {.kind = EV_EXIT, .lp = 1, .r = {TDX_EXIT_INTERRUPT}};
+	struct tdx_regs regs = {.rax = TDH_MEM_TRACK, .rcx = WORLD_TDR};
+	struct tdx_guest guest = {.regs = {.rax = TDG_MEM_PAGE_ACCEPT}};
+	struct world *w = world_create();
+	struct inv *inv = inv_create(w);
+	struct answer a;
+
+	(void)state;
+	world_build(w, &kind);
+	atomic_store(&w->tsc, 1000000);
+	world_play(w, &enter);
+	world_play(w, &leave);
+	atomic_store(&w->tsc, 5);
+	assert_true(inv_check(inv));
+	a = world_play(w, &enter);
+	assert_int_equal(a.regs.rax, TDX_TSC_ROLLBACK);
+	assert_true(inv_check_step(inv, &enter, &a));
+	tdx_module_tdcall(w->module, 1, &guest, &regs);
+	tdx_module_seamcall(w->module, WORLD_NR_LPS, &regs);
+	atomic_store(&w->tsc, 1000000000);
+	world_play(w, &enter);
+	tdx_module_seamcall(w->module, 1, &regs);
+	assert_true(inv_check(inv));
+	inv_destroy(inv);
+	world_destroy(w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(books_stay_right_under_random_calls),
 		cmocka_unit_test(damage_is_seen_by_its_rule),
+		cmocka_unit_test(calls_out_of_place_change_nothing),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

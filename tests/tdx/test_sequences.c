@@ -76,7 +76,45 @@ static void same_answer(struct run *run, const struct event *e, const struct ans
 		same_registers(run, &a->regs, 2);
 }
 
-/* The word of the entry that was touched last, and what is known of it. */
+static uint64_t moved(uint64_t value, unsigned int from, unsigned int to)
+{
+	return (value >> from & 1) << to;
+}
+
+/* The word of an L2 VM's entry beside @e (TDX module ABI, "L2 Secure EPT entry"). */
+static uint64_t l2_word(const struct o_entry *e, unsigned int vm)
+{
+	uint64_t a = e->attributes[vm], word;
+
+	if (!o_leaf(e)) {
+		if (!e->l2_table[vm])
+			return 0;
+		return e->l2_table[vm] | (o_blocked(e) ? 1ull << 55 : 0x407);
+	}
+	if (!a)
+		return 0;
+	word = e->hpa | 0xc0 | moved(a, 4, 57) | moved(a, 5, 58) | moved(a, 6, 60);
+	if (o_blocked(e) || o_pending(e))
+		return word | 1ull << 55 | moved(a, 0, 3) | moved(a, 1, 59) | moved(a, 2, 4) |
+		       moved(a, 3, 5);
+	return word | 6 << 3 | (a & 7) | moved(a, 3, 10);
+}
+
+static void same_aliases(struct run *run, uint64_t gpa, unsigned int level)
+{
+	struct oracle *o = run->o;
+
+	for (unsigned int vm = 1; vm <= o->kind.nr_l2; vm++) {
+		struct tdx_sept_view view;
+
+		if (o_l2_ends(o, vm, level) >= 0)
+			continue;
+		tdx_module_view_sept(run->m.w->module, WORLD_TDR, gpa, level, vm, &view);
+		SAME(run, "L2 entry", l2_word(o->entry, vm), view.raw);
+	}
+}
+
+/* Some entry, and those of the L2 VMs beside it. */
 static void same_entry(struct run *run)
 {
 	struct oracle *o = run->o;
@@ -96,6 +134,7 @@ static void same_entry(struct run *run)
 	for (unsigned int vm = 1; vm <= o->kind.nr_l2; vm++)
 		SAME(run, "alias bit", !!(o->entry->l2_table[vm] || o->entry->attributes[vm]),
 		     view.raw >> (57 + vm) & 1);
+	same_aliases(run, gpa, level);
 }
 
 static void same_td(struct run *run)
