@@ -42,7 +42,10 @@ struct moves {
 	bool life;   /* TDs come and go */
 	bool one_lp; /* processor @lp alone: the others belong to other threads */
 	unsigned int lp;
-	bool only_guests;   /* no host beside what lets a vCPU in */
+	bool only_guests; /* no host beside what lets a vCPU in */
+	/* A guest that does nothing but fault at one place, for so many times. */
+	unsigned int stubborn[WORLD_NR_LPS];
+	struct event fault[WORLD_NR_LPS];
 	unsigned int spoil; /* one event in so many is spoiled; 0: none */
 };
 
@@ -632,10 +635,25 @@ static inline void page_move(struct moves *m, struct event *e)
 
 /* -- a processor -- */
 
+/* Any vCPU, rather one that was here last. */
+static inline uint64_t pick_vcpu(struct moves *m, unsigned int lp)
+{
+	uint64_t tdvpr = 0;
+
+	for (unsigned int i = 0; i < 4; i++) {
+		struct tdx_vcpu_view view;
+
+		tdvpr = m->td[rng_below(&m->rng, NR_TDS)].tdvpr[rng_below(&m->rng, NR_VCPUS)];
+		if (tdvpr && !tdx_module_view_vcpu(m->w->module, tdvpr, &view) &&
+		    view.assoc_lp == (int)lp)
+			break;
+	}
+	return tdvpr;
+}
+
 static inline void enter_move(struct moves *m, unsigned int lp, struct event *e)
 {
-	struct world_td *td = &m->td[rng_below(&m->rng, NR_TDS)];
-	uint64_t tdvpr = td->tdvpr[rng_below(&m->rng, NR_VCPUS)];
+	uint64_t tdvpr = pick_vcpu(m, lp);
 	struct tdx_vcpu_view view;
 
 	*e = (struct event){.kind = EV_HOST, .lp = (uint8_t)lp, .r = {TDH_VP_ENTER, tdvpr}};
@@ -652,23 +670,31 @@ static inline void enter_move(struct moves *m, unsigned int lp, struct event *e)
 	}
 }
 
-/* A GPA of a pending page, if one is found soon. */
-static inline void accept_move(struct moves *m, uint64_t tdr, unsigned int gpa_width,
-			       struct event *e)
+/* A GPA of a page in @state, if one is found soon; *level: of what is there. */
+static inline uint64_t gpa_in_state(struct moves *m, uint64_t tdr, unsigned int gpa_width,
+				    uint8_t state, unsigned int *level)
 {
-	unsigned int level = rng_below(&m->rng, 2);
 	uint64_t gpa = random_gpa(&m->rng, gpa_width);
 
 	for (unsigned int i = 0; i < 8; i++) {
 		struct tdx_sept_view sept;
 
-		if (!tdx_module_view_sept(m->w->module, tdr, gpa, 0, 0, &sept) && sept.level < 2) {
-			level = sept.level;
-			if (sept.state == TDX_SEPT_PENDING)
-				break;
+		if (!tdx_module_view_sept(m->w->module, tdr, gpa, 0, 0, &sept)) {
+			*level = sept.level;
+			if (sept.state == state)
+				return gpa;
 		}
 		gpa = random_gpa(&m->rng, gpa_width);
 	}
+	return gpa;
+}
+
+static inline void accept_move(struct moves *m, uint64_t tdr, unsigned int gpa_width,
+			       struct event *e)
+{
+	unsigned int level = 0;
+	uint64_t gpa = gpa_in_state(m, tdr, gpa_width, TDX_SEPT_PENDING, &level);
+
 	if (rng_one_in(&m->rng, 8))
 		level ^= 1;
 	e->kind = EV_GUEST;
@@ -689,7 +715,7 @@ static inline void attribute_move(struct moves *m, const struct world_td *td, ui
 	e->kind = EV_GUEST;
 	e->r[0] = TDG_MEM_PAGE_ATTR_WR;
 	e->r[1] = gpa_at(gpa, level) | level;
-	for (unsigned int vm = 1; vm <= td->nr_l2; vm++) {
+	for (unsigned int vm = 1; vm <= 3 && vm <= td->nr_l2; vm++) {
 		e->r[2] |= (uint64_t)some[rng_below(&m->rng, 11)] << 16 * vm;
 		e->r[3] |= (uint64_t)(rng_below(&m->rng, 2) ? 0x7f : 0x8007) << 16 * vm;
 	}
@@ -735,13 +761,22 @@ static inline void guest_move(struct moves *m, unsigned int lp, struct event *e)
 	struct tdx_port_td port;
 	struct tdx_td_view view;
 	const struct world_td *td;
+	unsigned int level = 0;
 	uint64_t gpa;
 
 	tdx_module_port.td_entry(m->w->module, lp, &port);
 	td = td_named(m, port.tdr);
 	tdx_module_view_td(m->w->module, port.tdr, &view);
 	gpa = random_gpa(&m->rng, view.gpa_width);
-	*e = (struct event){.kind = EV_TOUCH, .lp = (uint8_t)lp, .r = {gpa}};
+	if (m->stubborn[lp]) {
+		m->stubborn[lp]--;
+		*e = m->fault[lp];
+		return;
+	}
+	*e = (struct event){
+		.kind = EV_TOUCH,
+		.lp = (uint8_t)lp,
+		.r = {gpa_in_state(m, port.tdr, view.gpa_width, TDX_SEPT_MAPPED, &level)}};
 	switch (rng_below(&m->rng, 16)) {
 	case 0:
 	case 1:
@@ -751,6 +786,11 @@ static inline void guest_move(struct moves *m, unsigned int lp, struct event *e)
 	case 3:
 		*e = (struct event){.lp = (uint8_t)lp};
 		fault_move(m, gpa, view.gpa_width, e);
+		if (rng_one_in(&m->rng, 8)) {
+			e->r[4] = 0;
+			m->stubborn[lp] = 9;
+			m->fault[lp] = *e;
+		}
 		break;
 	case 4:
 	case 5:
@@ -787,7 +827,7 @@ static inline void interrupt_move(struct moves *m, struct event *e)
 {
 	*e = (struct event){.kind = EV_INTR, .r = {~0ull}};
 	if (rng_one_in(&m->rng, 3))
-		e->r[0] = rng_below(&m->rng, rng_below(&m->rng, 4) ? 3 : 600);
+		e->r[0] = rng_below(&m->rng, 2) ? rng_below(&m->rng, 3) : rng_below(&m->rng, 700);
 }
 
 /* One operand becomes another that is not far from right. */
@@ -826,7 +866,7 @@ static inline void choose(struct moves *m, struct event *e)
 	/* What another thread asked for, or needed before the host's calls can go on here. */
 	if (m->one_lp && running && (atomic_exchange(&m->w->kicked[lp], false) || kind >= 14))
 		kick(lp, e);
-	else if (kind == 0 || (kind < 8 && atomic_load(&m->w->intr_polls) >= 0))
+	else if (kind == 0 || (kind < 5 && atomic_load(&m->w->intr_polls) >= 0))
 		interrupt_move(m, e);
 	else if (kind < 14 && running)
 		guest_move(m, lp, e);

@@ -387,7 +387,7 @@ static inline void o_link(struct oracle *o, uint64_t page, unsigned int vm)
 	if (vm) {
 		o->entry->l2_table[vm] = page;
 	} else {
-		*o->entry = (struct o_entry){O_TABLE, .hpa = page, .child = o_new_table()};
+		*o->entry = (struct o_entry){.state = O_TABLE, .hpa = page, .child = o_new_table()};
 	}
 }
 
@@ -451,7 +451,7 @@ static inline uint64_t o_sept_remove(struct oracle *o, const struct tdx_regs *in
 	if (status)
 		return status;
 	o_drop_table(o, version);
-	*o->entry = (struct o_entry){O_FREE};
+	*o->entry = (struct o_entry){.state = O_FREE};
 	return 0;
 }
 
@@ -491,7 +491,7 @@ static inline uint64_t o_page_aug(struct oracle *o, const struct tdx_regs *in)
 		status = o->level ? o_take_free_2m(o, in->r8) : o_take_free(o, in->r8, O_R8);
 	if (status)
 		return status;
-	*o->entry = (struct o_entry){O_PENDING, .hpa = in->r8};
+	*o->entry = (struct o_entry){.state = O_PENDING, .hpa = in->r8};
 	o_give(o, in->r8, o->level, TDX_PT_REG);
 	return 0;
 }
@@ -516,7 +516,7 @@ static inline uint64_t o_page_add(struct oracle *o, const struct tdx_regs *in)
 	status = o_take_free(o, in->r8, O_R8);
 	if (status)
 		return status;
-	*o->entry = (struct o_entry){O_MAPPED, .hpa = in->r8};
+	*o->entry = (struct o_entry){.state = O_MAPPED, .hpa = in->r8};
 	o_give(o, in->r8, 0, TDX_PT_REG);
 	return 0;
 }
@@ -531,7 +531,7 @@ static inline uint64_t o_page_remove(struct oracle *o, const struct tdx_regs *in
 		return status;
 	o->regs.rcx = o->entry->hpa;
 	o_page(o, o->entry->hpa, o->level)->pt = TDX_PT_NDA;
-	*o->entry = (struct o_entry){O_FREE};
+	*o->entry = (struct o_entry){.state = O_FREE};
 	return 0;
 }
 
@@ -690,7 +690,7 @@ static inline void o_split(struct oracle *o, const struct tdx_regs *in, const bo
 		o_give(o, table[i].hpa, o->level - 1, TDX_PT_REG);
 	}
 	o_page(o, leaf.hpa, o->level)->pt = TDX_PT_NDA;
-	*o->entry = (struct o_entry){O_TABLE, .hpa = in->r8, .child = table};
+	*o->entry = (struct o_entry){.state = O_TABLE, .hpa = in->r8, .child = table};
 	/* The epoch of a page that becomes a table this way is left as it was. */
 	o_page(o, in->r8, 0)->pt = TDX_PT_EPT;
 	o_page(o, in->r8, 0)->owner = WORLD_TDR;

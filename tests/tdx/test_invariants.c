@@ -79,7 +79,6 @@ static void tell(struct story *story, const char *rule, uint64_t where, uint64_t
 	cut_down(story, rule);
 	for (size_t i = 0; i < story->count; i++)
 		event_print(&story->event[i]);
-	free(story->event);
 	fail_msg("%s, seed %#llx, event %zu", rule, (unsigned long long)seed, step);
 }
 
@@ -128,9 +127,10 @@ static void play_story(uint64_t seed, uint64_t nr_calls, struct tally *tally)
 		if (story.count % REST_EVERY == 0)
 			inv_check_rest(inv);
 		if (inv->broken)
-			tell(&story, inv->broken, inv->where, seed);
+			break;
 	}
-	inv_check_rest(inv);
+	if (!inv->broken)
+		inv_check_rest(inv);
 	if (inv->broken)
 		tell(&story, inv->broken, inv->where, seed);
 	free(story.event);
