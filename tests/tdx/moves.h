@@ -813,6 +813,7 @@ static inline void guest_move(struct moves *m, unsigned int lp, struct event *e)
 		break;
 	case 10:
 	case 11:
+	case 12:
 		break;
 	default:
 		*e = (struct event){.lp = (uint8_t)lp};
@@ -826,8 +827,20 @@ static inline void guest_move(struct moves *m, unsigned int lp, struct event *e)
 static inline void interrupt_move(struct moves *m, struct event *e)
 {
 	*e = (struct event){.kind = EV_INTR, .r = {~0ull}};
-	if (rng_one_in(&m->rng, 3))
-		e->r[0] = rng_below(&m->rng, 2) ? rng_below(&m->rng, 3) : rng_below(&m->rng, 700);
+	switch (rng_below(&m->rng, 8)) {
+	case 0:
+		e->r[0] = rng_below(&m->rng, 3);
+		break;
+	case 1:
+		e->r[0] = rng_below(&m->rng, 600);
+		break;
+	case 2:
+		/* Near the end of a 2 MiB accept, and past it. */
+		e->r[0] = 505 + rng_below(&m->rng, 40);
+		break;
+	default:
+		break;
+	}
 }
 
 /* One operand becomes another that is not far from right. */
@@ -866,7 +879,7 @@ static inline void choose(struct moves *m, struct event *e)
 	/* What another thread asked for, or needed before the host's calls can go on here. */
 	if (m->one_lp && running && (atomic_exchange(&m->w->kicked[lp], false) || kind >= 14))
 		kick(lp, e);
-	else if (kind == 0 || (kind < 5 && atomic_load(&m->w->intr_polls) >= 0))
+	else if (kind == 0 || (kind < 3 && atomic_load(&m->w->intr_polls) >= 0))
 		interrupt_move(m, e);
 	else if (kind < 14 && running)
 		guest_move(m, lp, e);

@@ -281,11 +281,36 @@ static void attributes_drop_translations_when_asked_to(void **state)
 	world_destroy(w);
 }
 
+/* 512 parts, and a look for interrupts after each but the last. */
+static void a_large_accept_polls_between_its_parts_only(void **state)
+{
+	const struct event enter = {.kind = EV_HOST, .r = {TDH_VP_ENTER, WORLD_VCPU(0)}};
+	const struct event accept = {.kind = EV_GUEST, .r = {TDG_MEM_PAGE_ACCEPT, WORLD_2M | 1}};
+	struct world *w = world_create();
+	struct tdx_sept_view sept;
+	struct answer a;
+
+	(void)state;
+	world_build(w, &kinds[0]);
+	world_ok(w, TDH_MEM_PAGE_AUG, WORLD_2M | 1, WORLD_TDR, WORLD_BASE + 2 * WORLD_2M);
+	world_play(w, &enter);
+	atomic_store(&w->intr_polls, 510);
+	a = world_play(w, &accept);
+	assert_int_equal(a.rip_delta, 0);
+	tdx_module_view_sept(w->module, WORLD_TDR, WORLD_2M, 1, 0, &sept);
+	assert_int_equal(sept.raw >> 12 & 511, 511);
+	a = world_play(w, &accept);
+	assert_int_equal(a.regs.rax, TDX_SUCCESS);
+	assert_int_equal(a.rip_delta, TDX_TDCALL_LENGTH);
+	world_destroy(w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(answers_are_those_of_a_second_opinion),
 		cmocka_unit_test(attributes_drop_translations_when_asked_to),
+		cmocka_unit_test(a_large_accept_polls_between_its_parts_only),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

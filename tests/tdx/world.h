@@ -393,6 +393,10 @@ static inline void play_touch(struct world *w, const struct event *e)
 	    tdx_module_port.private_walk(w->module, e->lp, e->r[0], &walk) || !walk.present ||
 	    tlb->count == WORLD_TLB)
 		return;
+	for (unsigned int i = 0; i < tlb->count; i++)
+		if (tlb->entry[i].tdr == td.tdr && tlb->entry[i].gpa == e->r[0] &&
+		    tlb->entry[i].hpa == walk.hpa)
+			return;
 	tlb->entry[tlb->count].tdr = td.tdr;
 	tlb->entry[tlb->count].gpa = e->r[0];
 	tlb->entry[tlb->count].hpa = walk.hpa;
