@@ -31,7 +31,7 @@ struct bench_suite {
  * What is no time of one operation: figures by line and column, each column with a name that is
  * stable. A figure that there is none of is negative.
  */
-#define TABLE_COLUMNS 13
+#define TABLE_COLUMNS 15
 #define TABLE_LINES   32
 struct bench_table {
 	const char *name, *what;

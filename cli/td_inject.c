@@ -3,7 +3,7 @@
  * called where one hits. Decides nothing about when. */
 #include "cli/td_internal.h"
 
-_Static_assert(sizeof(struct tpt_external_ops) == 11 * sizeof(void *),
+_Static_assert(sizeof(struct tpt_external_ops) == 13 * sizeof(void *),
 	       "an external op without a failure on purpose");
 
 /* Several threads: a fault's calls. */
@@ -92,6 +92,22 @@ static int read_entry(void *ctx, tpt_gfn gfn, enum tpt_level level,
 	return tdx_external_ops.read(td->tdx, gfn, level, entry);
 }
 
+static int split(void *ctx, tpt_gfn gfn, enum tpt_level level, tpt_hpa table)
+{
+	struct simtd *td = ctx;
+	int err = injected(td, TPT_CALL_SPLIT);
+
+	return err ? err : tdx_external_ops.split(td->tdx, gfn, level, table);
+}
+
+static int merge(void *ctx, tpt_gfn gfn, enum tpt_level level, tpt_hpa table)
+{
+	struct simtd *td = ctx;
+	int err = injected(td, TPT_CALL_MERGE);
+
+	return err ? err : tdx_external_ops.merge(td->tdx, gfn, level, table);
+}
+
 const struct tpt_external_ops simtd_inject_ops = {
 	.size = sizeof(simtd_inject_ops),
 	.link = link,
@@ -104,4 +120,6 @@ const struct tpt_external_ops simtd_inject_ops = {
 	.reclaim_leaf = reclaim_leaf,
 	.free_table = free_table,
 	.read = read_entry,
+	.split = split,
+	.merge = merge,
 };

@@ -19,6 +19,7 @@ enum tpt_external_kind {
 	TPT_EXTERNAL_TABLE,
 	TPT_EXTERNAL_LEAF,
 	TPT_EXTERNAL_BLOCKED_LEAF,
+	TPT_EXTERNAL_BLOCKED_TABLE,
 };
 
 struct tpt_external_entry {
@@ -41,7 +42,12 @@ struct tpt_external_ops {
 	/* Nonpresent to leaf. Called by faulting vCPUs, side by side. */
 	int (*map)(void *ctx, tpt_gfn gfn, enum tpt_level level, tpt_pfn pfn);
 
-	/* The two phases of removal. Called with the VM's exclusive section held. */
+	/*
+	 * The two phases of removal, and of a change of size: block() takes a leaf, or a table with
+	 * all below it, out of the guest's reach; unblock(), after a track(), gives it back as it
+	 * was. Tables are blocked only to be merged. Called with the VM's exclusive section held,
+	 * as are all functions below.
+	 */
 	int (*block)(void *ctx, tpt_gfn gfn, enum tpt_level level);
 	int (*unblock)(void *ctx, tpt_gfn gfn, enum tpt_level level);
 	/* Starts a new TLB-tracking epoch; the library kicks all vCPUs right after. -EBUSY: a vCPU
@@ -64,6 +70,25 @@ struct tpt_external_ops {
 
 	/* What is there now? For tpt_vm_audit(); may be NULL. Never called while a call is made. */
 	int (*read)(void *ctx, tpt_gfn gfn, enum tpt_level level, struct tpt_external_entry *entry);
+
+	/*
+	 * Size: both or neither (NULL: private leaves are of 4K). @level is that of the large leaf,
+	 * 2M or 1G. After any failure the entry is blocked as before, and what was to be changed
+	 * below it too.
+	 *
+	 * split(): a blocked and tracked leaf to a table, not blocked, of 512 leaves one level
+	 * below over the same frames, which keep their content and what the guest made of them.
+	 * @table is a host page given to the owner until merge() or free_table(). A call that was
+	 * interrupted has changed nothing and is -EBUSY.
+	 *
+	 * merge(): a blocked and tracked table to a leaf, not blocked, over the frames of its 512
+	 * leaves, which are all there, follow one another and are aligned. On return @table is the
+	 * host's again and may be used for anything. Where the owner sees that the 512 are not of
+	 * one kind (the guest has accepted some of them only) any error but -EBUSY says so; the
+	 * table is unblocked then, and nobody's loss.
+	 */
+	int (*split)(void *ctx, tpt_gfn gfn, enum tpt_level level, tpt_hpa table);
+	int (*merge)(void *ctx, tpt_gfn gfn, enum tpt_level level, tpt_hpa table);
 };
 
 #ifdef __cplusplus

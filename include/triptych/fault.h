@@ -67,10 +67,13 @@ struct tpt_exit {
  */
 struct tpt_fault {
 	/* in */
-	tpt_gpa gpa;		  /* as the processor reported it, shared bit included */
-	uint64_t error_code;	  /* TPT_PFERR_* */
-	bool prefetch;		  /* not an access of the guest: no A bit, no exit record */
-	enum tpt_level max_level; /* caller's cap, e.g. of an ACCEPT; NONE = no cap */
+	tpt_gpa gpa;	     /* as the processor reported it, shared bit included */
+	uint64_t error_code; /* TPT_PFERR_* */
+	bool prefetch;	     /* not an access of the guest: no A bit, no exit record */
+	/* Caller's cap, e.g. of an ACCEPT; NONE = no cap. A larger leaf that is there already
+	 * stays, but for one of a mirror under an access of the guest (no prefetch): that is split.
+	 */
+	enum tpt_level max_level;
 
 	/* out: how it was understood */
 	bool is_private;
@@ -89,7 +92,8 @@ struct tpt_fault {
 
 /*
  * Handles a fault of @vcpu. Runs on that vCPU's thread; any number of vCPUs at once. May sleep in
- * the platform's allocator and in the backing, never waits inside the library. Returns TPT_RET_PF_*
+ * the platform's allocator and in the backing, never waits inside the library, but to split a
+ * private leaf (max_level), which takes the VM's exclusive section. Returns TPT_RET_PF_*
  * above 0, or: -EINVAL (reserved error-code bits, GPA wider than the VM's, private access in a VM
  * without private memory), -EFAULT and -EHWPOISON (exit MEMORY_FAULT), -ENOMEM, -EINTR, -EIO (VM
  * dead), -ENOSPC (exit DIRTY_RING_FULL: not even the reserve is left). An error changes no entry.

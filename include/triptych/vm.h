@@ -63,10 +63,12 @@ struct tpt_vm_config {
 	uint32_t maxphyaddr; /* host-physical width, 32 .. 52; bits above are reserved in entries */
 	uint32_t guest_maxphyaddr; /* guest-physical width, 32 .. 52, shared bit included */
 	uint32_t shared_bit; /* GPA bit that means shared: guest_maxphyaddr - 1; 0: no such bit */
-	uint32_t address_spaces;    /* 1, or 2: the second is SMM's. 1 with an external table */
-	uint32_t max_leaf_level;    /* enum tpt_level: largest leaf, 4K .. 1G */
-	uint32_t max_private_level; /* the same, for mirror leaves */
-	uint32_t zap_chunk;	    /* private mappings a chunk of two-phase removal; 0 = 512 */
+	uint32_t address_spaces; /* 1, or 2: the second is SMM's. 1 with an external table */
+	uint32_t max_leaf_level; /* enum tpt_level: largest leaf, 4K .. 1G */
+	/* The same, for mirror leaves; above 4K only with external->split. 1G: faults map 2M at
+	 * most, and larger ones come of those, by tpt_vm_private_recover() */
+	uint32_t max_private_level;
+	uint32_t zap_chunk; /* private mappings a chunk of two-phase removal; 0 = 512 */
 	/* DIRTY_RING: entries of each vCPU's, a power of two, 256 (1024 with PML) to
 	 * TPT_DIRTY_RING_MAX; else 0 */
 	uint32_t dirty_ring_size;

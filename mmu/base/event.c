@@ -11,6 +11,8 @@ const char *tpt_external_call_name(enum tpt_external_call call)
 		[TPT_CALL_UNBLOCK] = "unblock",
 		[TPT_CALL_TRACK] = "track",
 		[TPT_CALL_REMOVE] = "remove",
+		[TPT_CALL_SPLIT] = "split",
+		[TPT_CALL_MERGE] = "merge",
 		[TPT_CALL_RELEASE] = "release",
 		[TPT_CALL_RECLAIM_LEAF] = "reclaim_leaf",
 		[TPT_CALL_FREE_TABLE] = "free_table",

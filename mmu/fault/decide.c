@@ -313,6 +313,16 @@ int fault_resolve(struct fault_vcpu *vcpu, struct tpt_fault *fault)
 	return ret;
 }
 
+/* It is said how large a leaf may be: is a private one there that is larger, BLOCKED or not? */
+static __attribute__((noinline)) bool
+is_too_large(const struct fault_env *env, const struct tpt_fault *fault, struct tree_spot at)
+{
+	return at.level > (unsigned int)fault->max_level && !fault->prefetch && fault->is_private &&
+	       env->has_mirror &&
+	       (pte_is_present(at.old) ||
+		pte_kind(&env->trees->format, at.old, at.level) == PTE_BLOCKED);
+}
+
 /* A leaf that is there: it answers the access, or can be made to. */
 static int look_at_leaf(struct fault_vcpu *vcpu, const struct fault_env *env,
 			struct tpt_fault *fault, struct tree_spot at, uint64_t turn)
@@ -323,10 +333,13 @@ static int look_at_leaf(struct fault_vcpu *vcpu, const struct fault_env *env,
 		return TPT_RET_PF_INVALID;
 	if (!pte_allows(&env->trees->format, at.old, fault_access(fault)))
 		return fault_fast(vcpu, fault, turn);
+	if (__builtin_expect(fault->max_level, 0) && is_too_large(env, fault, at))
+		return TPT_RET_PF_CONTINUE;
 	return spurious(vcpu, env, fault, at);
 }
 
-/* Is the access answered by what stands in the trees already? INVALID: no. Section of @turn. */
+/* Is the access answered by what stands in the trees already? INVALID: no; CONTINUE: not before a
+ * leaf is split. Section of @turn. */
 static int look(struct fault_vcpu *vcpu, const struct fault_env *env, struct tpt_fault *fault,
 		uint64_t turn)
 {
@@ -343,7 +356,11 @@ static int look(struct fault_vcpu *vcpu, const struct fault_env *env, struct tpt
 	else
 		at = tree_walk_hinted(trees, tree_direct(fault->as_id), fault->gfn,
 				      &vcpu->direct_hint, turn);
-	return spot_has_leaf(at) ? look_at_leaf(vcpu, env, fault, at, turn) : TPT_RET_PF_INVALID;
+	if (spot_has_leaf(at))
+		return look_at_leaf(vcpu, env, fault, at, turn);
+	if (__builtin_expect(fault->max_level, 0) && is_too_large(env, fault, at))
+		return TPT_RET_PF_CONTINUE;
+	return TPT_RET_PF_INVALID;
 }
 
 /* One try, from the first section to the last. */
@@ -395,5 +412,9 @@ int fault_handle(struct fault_vcpu *vcpu, struct tpt_fault *fault)
 	if (ret)
 		return ret;
 	ret = try(vcpu, env, fault);
+	if (ret >= TPT_RET_PF_FIXED)
+		return ret;
+	if (ret == TPT_RET_PF_CONTINUE)
+		ret = fault_split_private(vcpu, fault);
 	return ret < TPT_RET_PF_FIXED ? fault_outcome(vcpu, fault, ret) : ret;
 }

@@ -38,9 +38,11 @@ struct fault_env {
 	/* A young 4K leaf over memory, but for its frame: [1] writable, [0] not; fault_words_init()
 	 */
 	uint64_t leaf_word[2];
-	enum tpt_level max_leaf_level, max_private_level;
-	uint32_t zap_chunk;	   /* private mappings a chunk of two-phase removal */
-	struct tree_hint zap_hint; /* who zaps page by page; exclusive section */
+	enum tpt_level max_leaf_level;
+	enum tpt_level max_private_level; /* that a fault maps in a mirror */
+	enum tpt_level max_merge_level;	  /* that private leaves can be merged to; at least that */
+	uint32_t zap_chunk;		  /* private mappings a chunk of two-phase removal */
+	struct tree_hint zap_hint;	  /* who zaps page by page; exclusive section */
 };
 
 /* A vCPU as this room sees it. All of it but the actor's first line is the vCPU thread's own. */
@@ -163,6 +165,14 @@ static inline enum tree_id fault_tree(const struct fault_env *env, const struct 
 
 /* Memory type of a leaf over a device's registers or over memory. */
 uint64_t fault_memtype(const struct fault_env *env, bool device);
+
+/* ---- accept.c ---- */
+
+/*
+ * The guest wants its private page in a leaf of fault->max_level at most, and a larger one is
+ * there: splits it. No section, after a topup. FIXED, RETRY, or a negative errno.
+ */
+int fault_split_private(struct fault_vcpu *vcpu, struct tpt_fault *fault);
 
 /* ---- prefault.c ---- */
 

@@ -182,7 +182,7 @@ static int step(struct fault_vcpu *vcpu, struct tpt_fault *fault, struct tree_it
 	case PTE_MMIO:
 		return link(vcpu, fault, it);
 	default:
-		/* FROZEN: somebody is at it. BLOCKED: it is being removed. */
+		/* FROZEN: somebody is at it. BLOCKED: it is being removed, or changes its size. */
 		return TPT_RET_PF_RETRY;
 	}
 }
@@ -220,7 +220,7 @@ int map_slowly(struct fault_vcpu *vcpu, struct tpt_fault *fault, const struct me
 
 	if (ret != TPT_RET_PF_CONTINUE)
 		return ret;
-	if (iter_kind(&it) == PTE_FROZEN || iter_kind(&it) == PTE_BLOCKED)
+	if (iter_kind(&it) >= PTE_FROZEN)
 		return TPT_RET_PF_RETRY;
 	ret = slot ? map_leaf(vcpu, fault, &it, slot, device) : map_mmio(vcpu, fault, &it);
 	vcpu->detached = it.detached;

@@ -42,6 +42,12 @@ static inline __attribute__((always_inline)) int ask(struct mirror *m, struct ac
 		return mirror_answer(m, actor, call, e, m->ops->unblock(m->ctx, e.gfn, e.level));
 	case TPT_CALL_TRACK:
 		return mirror_answer(m, actor, call, e, m->ops->track(m->ctx));
+	case TPT_CALL_SPLIT:
+		return mirror_answer(m, actor, call, e,
+				     m->ops->split(m->ctx, e.gfn, e.level, (tpt_hpa){what}));
+	case TPT_CALL_MERGE:
+		return mirror_answer(m, actor, call, e,
+				     m->ops->merge(m->ctx, e.gfn, e.level, (tpt_hpa){what}));
 	case TPT_CALL_RELEASE:
 		return mirror_answer(m, actor, call, e, m->ops->release(m->ctx));
 	case TPT_CALL_RECLAIM_LEAF:
@@ -84,6 +90,16 @@ static inline int ask_until(struct mirror *m, struct actor *actor, enum tpt_exte
 int mirror_unblock(struct mirror *m, struct actor *actor, struct mirror_entry e)
 {
 	return ask_until(m, actor, TPT_CALL_UNBLOCK, e, 0);
+}
+
+int mirror_split(struct mirror *m, struct actor *actor, struct mirror_entry e, tpt_hpa table)
+{
+	return ask_until(m, actor, TPT_CALL_SPLIT, e, table.a);
+}
+
+int mirror_merge(struct mirror *m, struct actor *actor, struct mirror_entry e, tpt_hpa table)
+{
+	return ask_until(m, actor, TPT_CALL_MERGE, e, table.a);
 }
 
 int mirror_track(struct mirror *m, struct actor *actor)

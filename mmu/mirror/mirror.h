@@ -11,6 +11,10 @@
  *	                      phase two  BLOCKED -> FROZEN -> remove() -> EMPTY     (each leaf)
  *	                                            `-- error: unblock() -> LEAF, or the VM is dead
  *
+ *	size:                 LEAF -> BLOCKED, track(), kick, -> FROZEN -> split() -> TABLE
+ *	                      TABLE -> BLOCKED_TABLE, track(), kick, -> FROZEN -> merge() -> LEAF
+ *	                                            `-- error: unblock(), as it was
+ *
  *	teardown:             release(), then LEAF -> reclaim_leaf() -> EMPTY
  *	                                      TABLE -> free_table() -> EMPTY
  */
@@ -94,6 +98,10 @@ static inline int mirror_remove(struct mirror *m, struct actor *actor, struct mi
 	return mirror_until(m, actor, TPT_CALL_REMOVE, e, pfn.n,
 			    m->ops->remove(m->ctx, e.gfn, e.level, pfn));
 }
+
+/* Of a blocked and tracked leaf, and of a table that is. @table: the owner's page of the table. */
+int mirror_split(struct mirror *m, struct actor *actor, struct mirror_entry e, tpt_hpa table);
+int mirror_merge(struct mirror *m, struct actor *actor, struct mirror_entry e, tpt_hpa table);
 
 /* One epoch and its kick. After -ERR_BUSY it is still owed. Any other failure leaves BLOCKED
  * entries for good: the VM is dead. */

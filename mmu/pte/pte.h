@@ -2,12 +2,13 @@
 /*
  * What one entry says. Pure: bits in, meaning out. Never touches a table, a lock or a VM.
  *
- * Every entry of every tree is one of six kinds:
+ * Every entry of every tree is one of seven kinds:
  *
  *	EMPTY    nothing is mapped             MMIO    nothing ever will be: a cached "no memslot"
  *	TABLE    points to a table             LEAF    maps memory
- *	FROZEN   somebody is changing it       BLOCKED a mirror leaf, blocked outside, not yet
- *removed
+ *	FROZEN   somebody is changing it
+ *	BLOCKED  a mirror's leaf, blocked outside, not yet removed or split
+ *	BLOCKED_TABLE  a mirror's table, blocked outside, not yet merged
  */
 #ifndef MMU_PTE_H
 #define MMU_PTE_H
@@ -19,8 +20,9 @@ enum pte_kind {
 	PTE_MMIO,
 	PTE_TABLE,
 	PTE_LEAF,
-	PTE_FROZEN,
+	PTE_FROZEN, /* from here on: nobody may map anything there now */
 	PTE_BLOCKED,
+	PTE_BLOCKED_TABLE,
 	PTE_KIND_NR,
 };
 
@@ -97,7 +99,7 @@ static inline enum pte_kind pte_kind(const struct pte_format *f, tpt_spte e, uns
 		return PTE_FROZEN;
 	if (f->mmio_mask && (e.w & f->mmio_mask) == f->mmio_value)
 		return PTE_MMIO;
-	return PTE_BLOCKED;
+	return pte_is_leaf_word(e, level) ? PTE_BLOCKED : PTE_BLOCKED_TABLE;
 }
 
 static inline bool pte_is_present(tpt_spte e)
@@ -146,10 +148,10 @@ struct pte_leaf {
 	uint64_t memtype; /* one of pte_format.memtype_* */
 };
 
-/* A leaf as BLOCKED (keeps PFN and level) and back. */
-static inline tpt_spte pte_block(tpt_spte leaf)
+/* A leaf as BLOCKED, a table as BLOCKED_TABLE: keeps address and level. */
+static inline tpt_spte pte_block(tpt_spte e)
 {
-	return (tpt_spte){(leaf.w & (PTE_ADDR_MASK | PTE_PS)) | PTE_EMPTY_WORD | PTE_BLOCKED_BIT};
+	return (tpt_spte){(e.w & (PTE_ADDR_MASK | PTE_PS)) | PTE_EMPTY_WORD | PTE_BLOCKED_BIT};
 }
 
 /* Was the leaf used since it was last aged? */

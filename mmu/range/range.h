@@ -40,6 +40,7 @@ struct zap {
 	struct tpt_gfn_range range;
 	tpt_gfn pos;	   /* where the next chunk begins; set to range.start first */
 	enum tree_id tree; /* which tree it is in; set to 0 first */
+	uint32_t ready;	   /* pages from @pos on whose private leaves go as they are; 0 first */
 	uint64_t zapped;   /* leaves gone so far */
 };
 
@@ -69,6 +70,26 @@ int zap_chunk(struct fault_env *env, struct zap *zap);
 
 /* One chunk of two-phase removal in the mirror; see private.c. */
 int zap_private_chunk(struct fault_env *env, struct zap *zap);
+
+/* ---- private_size.c; exclusive section ---- */
+
+/*
+ * Private leaves that reach out of the range are split, at both its ends. After a topup of the VM's
+ * own actor, which serves one range. 0; -ERR_BUSY: call again; -ERR_NOMEM: no topup; others for
+ * good, or -ERR_IO.
+ */
+int private_split_ends(struct fault_env *env, struct tpt_gfn_range range);
+/*
+ * Tables of [start, end) that one leaf could stand for are merged, up to *done: a chunk's work.
+ * What the owner does not merge stays a table. 0; -ERR_BUSY: something is blocked, call again;
+ * -ERR_IO.
+ */
+int private_merge_ahead(struct fault_env *env, tpt_gfn start, tpt_gfn end, tpt_gfn *done);
+/* What was blocked there to be merged is, or goes back. Answers as above; adds to *merged. */
+int private_merge_blocked(struct fault_env *env, tpt_gfn start, tpt_gfn end, uint64_t *merged);
+
+/* Pages that zap.ready can tell of; a multiple of the largest leaf. */
+#define ZAP_READY_MAX (1ull << 31)
 
 /* How far a mirror's teardown is. The caller keeps it between chunks. */
 struct mirror_end {

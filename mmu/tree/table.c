@@ -154,7 +154,7 @@ static void reclaim_entries(struct table *table, unsigned int nr[PTE_KIND_NR])
 		enum pte_kind kind = pte_kind(&trees->format, e, level);
 
 		nr[kind]++;
-		if (kind == PTE_TABLE)
+		if (kind == PTE_TABLE || kind == PTE_BLOCKED_TABLE)
 			reclaim_after(table_header(trees, pte_table_hpa(e)), table->unlinked);
 	}
 }
@@ -175,7 +175,8 @@ static void table_reclaim(struct tpt_deferred *d)
 	reclaim_entries(table, nr);
 	count_late(trees, count_tree(kind, ROLE_LEVEL(table->role)),
 		   -(int64_t)(nr[PTE_LEAF] + nr[PTE_BLOCKED]));
-	count_late(trees, count_tree(kind, COUNT_TREE_BLOCKED), -(int64_t)nr[PTE_BLOCKED]);
+	count_late(trees, count_tree(kind, COUNT_TREE_BLOCKED),
+		   -(int64_t)(nr[PTE_BLOCKED] + nr[PTE_BLOCKED_TABLE]));
 	count_late(trees, count_tree(kind, COUNT_TREE_MMIO), -(int64_t)nr[PTE_MMIO]);
 	page_event(table, NULL, TPT_EVENT_PREPARE_ZAP_PAGE);
 	count_late(trees, count_tree(kind, COUNT_TREE_TABLE), -1);

@@ -10,6 +10,8 @@
  *	                    old -> FROZEN, mark the table dead, -> new; then tree_settle()
  *	mirror:             old -> FROZEN, external call, -> new, or -> old if it was refused
  *	                    (who is alone needs no exchange there: no processor writes it)
+ *	mirror, a size:     LEAF -> BLOCKED -> TABLE, TABLE -> BLOCKED_TABLE -> LEAF; track and kick
+ *	                    in between are the caller's
  *
  *	In a shared section the table's dead mark is read after the change; if it is set, the change
  *	is taken back: an unlinked table never gains a usable entry. If another fault in the same
@@ -35,14 +37,17 @@ static const uint8_t legal_mirror_shared[PTE_KIND_NR] = {
 static const uint8_t legal_mirror_exclusive[PTE_KIND_NR] = {
 	[PTE_EMPTY] = TO(TABLE) | TO(LEAF),
 	[PTE_LEAF] = TO(BLOCKED),
-	[PTE_BLOCKED] = TO(LEAF) | TO(EMPTY),
+	[PTE_BLOCKED] = TO(LEAF) | TO(EMPTY) | TO(TABLE),
+	[PTE_TABLE] = TO(BLOCKED_TABLE),
+	[PTE_BLOCKED_TABLE] = TO(TABLE) | TO(LEAF),
 };
 
-/* After release() there is no guest and no key: pages go straight back. */
+/* After release() there is no guest and no key: pages go straight back, and nothing is blocked. */
 static const uint8_t legal_mirror_released[PTE_KIND_NR] = {
 	[PTE_TABLE] = TO(EMPTY),
 	[PTE_LEAF] = TO(EMPTY),
 	[PTE_BLOCKED] = TO(EMPTY),
+	[PTE_BLOCKED_TABLE] = TO(TABLE),
 };
 
 /* The one rule that a leaf's permissions are held to: the processor's own safety is at stake. */
@@ -63,6 +68,31 @@ static inline bool fits_level(const struct tree_iter *it, tpt_spte new_, enum pt
 	return true;
 }
 
+/* Is the table one of leaves that map what @leaf maps? */
+static __attribute__((noinline)) bool maps_the_same(const struct tree_iter *it, tpt_spte table,
+						    tpt_spte leaf)
+{
+	return tree_is_uniform(it->trees, table, it->level) &&
+	       pte_pfn(tree_first(it->trees, table)).n == pte_pfn(leaf).n;
+}
+
+/* What becomes of a mirror's entry keeps what it stands for: a frame, or a table. */
+static inline __attribute__((always_inline)) bool
+keeps_mirrored(const struct tree_iter *it, enum pte_kind from, tpt_spte new_, enum pte_kind to)
+{
+	if (to == PTE_EMPTY || from == PTE_EMPTY)
+		return true;
+	if (to == PTE_BLOCKED || to == PTE_BLOCKED_TABLE)
+		return pte_same(new_, pte_block(it->old));
+	if (from == PTE_BLOCKED_TABLE && to == PTE_TABLE)
+		return pte_table_hpa(new_).a == pte_table_hpa(it->old).a;
+	if (from == PTE_BLOCKED_TABLE)
+		return maps_the_same(it, it->old, new_);
+	if (from == PTE_BLOCKED && to == PTE_TABLE)
+		return maps_the_same(it, new_, it->old);
+	return from != PTE_BLOCKED || to != PTE_LEAF || pte_pfn(it->old).n == pte_pfn(new_).n;
+}
+
 static inline __attribute__((always_inline)) bool is_legal(const struct tree_iter *it,
 							   enum pte_kind old, tpt_spte new_,
 							   enum pte_kind kind, enum tree_mode mode)
@@ -78,10 +108,10 @@ static inline __attribute__((always_inline)) bool is_legal(const struct tree_ite
 	}
 	if (!(legal[old] & 1u << kind) || !fits_level(it, new_, kind))
 		return false;
+	if (it->id == TREE_MIRROR)
+		return keeps_mirrored(it, old, new_, kind);
 	/* The frame behind a mapped page never changes in place. */
-	if ((old == PTE_LEAF || old == PTE_BLOCKED) && (kind == PTE_LEAF || kind == PTE_BLOCKED))
-		return pte_pfn(it->old).n == pte_pfn(new_).n;
-	return true;
+	return old != PTE_LEAF || kind != PTE_LEAF || pte_pfn(it->old).n == pte_pfn(new_).n;
 }
 
 static __attribute__((noinline)) int refuse(const struct tree_iter *it, tpt_spte new_)
@@ -113,7 +143,7 @@ static inline void account(struct actor *actor, enum tpt_tree_kind tree, unsigne
 {
 	if (kind == PTE_LEAF || kind == PTE_BLOCKED)
 		count_add(actor, count_tree(tree, level), n);
-	if (kind == PTE_BLOCKED)
+	if (kind == PTE_BLOCKED || kind == PTE_BLOCKED_TABLE)
 		count_add(actor, count_tree(tree, COUNT_TREE_BLOCKED), n);
 	if (kind == PTE_MMIO)
 		count_add(actor, count_tree(tree, COUNT_TREE_MMIO), n);
@@ -259,6 +289,19 @@ static inline int change_direct(struct actor *actor, struct tree_iter *it, enum 
 	return 0;
 }
 
+/* The same of a table that is blocked: it is merged or given back. */
+static __attribute__((noinline)) int call_of_table(struct actor *actor, struct tree_iter *it,
+						   tpt_spte old, enum pte_kind to)
+{
+	struct mirror *m = &it->trees->mirror;
+	struct mirror_entry e = {it->gfn, (enum tpt_level)it->level};
+
+	if (to == PTE_LEAF)
+		return mirror_merge(m, actor, e, child_of(it, old)->external);
+	/* Once the key is gone nobody is asked: there is no table out there any more. */
+	return m->released ? 0 : mirror_unblock(m, actor, e);
+}
+
 /* What the owner is asked for this change. */
 static inline __attribute__((always_inline)) int call_external(struct actor *actor,
 							       struct tree_iter *it,
@@ -268,9 +311,13 @@ static inline __attribute__((always_inline)) int call_external(struct actor *act
 	struct mirror *m = &it->trees->mirror;
 	struct mirror_entry e = {it->gfn, (enum tpt_level)it->level};
 
+	if (from == PTE_BLOCKED_TABLE)
+		return call_of_table(actor, it, old, to);
+	if (to == PTE_TABLE && from == PTE_BLOCKED)
+		return mirror_split(m, actor, e, child_of(it, new_)->external);
 	if (to == PTE_TABLE)
 		return mirror_link(m, actor, e, child_of(it, new_)->external);
-	if (to == PTE_BLOCKED)
+	if (to == PTE_BLOCKED || to == PTE_BLOCKED_TABLE)
 		return mirror_block(m, actor, e);
 	if (to == PTE_LEAF)
 		return from == PTE_BLOCKED ? mirror_unblock(m, actor, e)
@@ -361,6 +408,15 @@ static inline __attribute__((always_inline)) int phase(struct actor *actor, stru
 int tree_block(struct actor *actor, struct tree_iter *it)
 {
 	return phase(actor, it, PTE_LEAF, pte_block(it->old), PTE_BLOCKED);
+}
+
+int tree_block_table(struct actor *actor, struct tree_iter *it)
+{
+	int err = phase(actor, it, PTE_TABLE, pte_block(it->old), PTE_BLOCKED_TABLE);
+
+	if (!err)
+		grace_begin(it->trees->base);
+	return err;
 }
 
 int tree_remove(struct actor *actor, struct tree_iter *it)

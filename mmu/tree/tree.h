@@ -8,7 +8,7 @@
  *	        +------+------+
  *	      table         table        every table: 512 entries, one parent entry, one header
  *	      |   |           |
- *	    leaf  FROZEN    EMPTY        every entry: one of pte.h's six kinds
+ *	    leaf  FROZEN    EMPTY        every entry: one of pte.h's seven kinds
  *
  * A mirror has the same shape, at the natural GFN; each of its tables but the root has an external
  * twin page that belongs to the owner of the external table.
@@ -304,6 +304,11 @@ int tree_transition(struct actor *actor, struct tree_iter *it, tpt_spte new_, en
  * BLOCKED, to EMPTY. */
 int tree_block(struct actor *actor, struct tree_iter *it);
 int tree_remove(struct actor *actor, struct tree_iter *it);
+/*
+ * The same of a table of a mirror that could be merged, to BLOCKED_TABLE: whoever remembers a walk
+ * through it walks anew.
+ */
+int tree_block_table(struct actor *actor, struct tree_iter *it);
 /* Flushes what was translated through a detached table and hands it to the reclaimer. No shared
  * section: the flush is the embedder's. Does nothing if there is none. */
 void tree_settle(struct actor *actor, struct tree_detached *detached);
@@ -327,6 +332,30 @@ int tree_link_filled(struct actor *actor, struct tree_iter *it, struct table *ta
  * right.
  */
 int tree_split(struct actor *actor, struct tree_iter *it, enum nx_mark mark);
+
+/* ---- resize.c: a mirror's leaves, in the exclusive section ---- */
+
+/* First entry of the table that @table, an entry of any level above 4K, points to. */
+tpt_spte tree_first(const struct trees *trees, tpt_spte table);
+/* Are its entries 512 leaves over frames that follow one another, so aligned that one leaf at
+ * @level, where the entry is, could map them? */
+bool tree_is_uniform(const struct trees *trees, tpt_spte table, unsigned int level);
+
+/*
+ * What was blocked, and tracked since, changes its size, or goes back to what it was. Answers as
+ * the transition's; after any error the entry is BLOCKED, or BLOCKED_TABLE, as before.
+ *
+ * tree_split_blocked(): BLOCKED to a table of leaves one level below. After a topup.
+ * tree_merge_blocked(): BLOCKED_TABLE to the leaf; the owner's page of the table goes home.
+ * tree_unblock(): either of them to the leaf, or the table, that it was.
+ */
+int tree_split_blocked(struct actor *actor, struct tree_iter *it);
+int tree_merge_blocked(struct actor *actor, struct tree_iter *it);
+int tree_unblock(struct actor *actor, struct tree_iter *it);
+
+/* What became of @why, a change that failed for good: tree_unblock(), or the VM is dead. @why,
+ * -ERR_BUSY if even that must be tried again, or -ERR_IO. */
+int tree_go_back(struct actor *actor, struct tree_iter *it, const char *what, int why);
 
 /* ---- sweep.c ---- */
 

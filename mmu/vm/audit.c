@@ -5,6 +5,11 @@
  */
 #include "mmu/vm/vm.h"
 
+/* Frames of a private leaf. */
+struct private_leaf {
+	uint64_t pfn, pages;
+};
+
 struct audit {
 	struct tpt_vm *vm;
 	char *text;
@@ -14,7 +19,7 @@ struct audit {
 	uint64_t leaves[TREE_NR][TPT_LEVEL_MAX + 1], blocked, mmio;
 	uint64_t tables[2]; /* by enum tpt_tree_kind */
 	uint64_t nx;	    /* tables in the list of NX recovery */
-	uint64_t *private_pfn;
+	struct private_leaf *private_;
 	size_t nr_private, room_private;
 };
 
@@ -28,14 +33,14 @@ static void fault(struct audit *a, const struct tree_iter *it, const char *what)
 
 /* ---- private frames, sorted, to look things up in ---- */
 
-static void sift_down(uint64_t *heap, size_t i, size_t n)
+static void sift_down(struct private_leaf *heap, size_t i, size_t n)
 {
 	for (size_t child; (child = 2 * i + 1) < n; i = child) {
-		uint64_t tmp;
+		struct private_leaf tmp;
 
-		if (child + 1 < n && heap[child + 1] > heap[child])
+		if (child + 1 < n && heap[child + 1].pfn > heap[child].pfn)
 			child++;
-		if (heap[i] >= heap[child])
+		if (heap[i].pfn >= heap[child].pfn)
 			return;
 		tmp = heap[i];
 		heap[i] = heap[child];
@@ -43,12 +48,12 @@ static void sift_down(uint64_t *heap, size_t i, size_t n)
 	}
 }
 
-static void sort(uint64_t *v, size_t n)
+static void sort(struct private_leaf *v, size_t n)
 {
 	for (size_t i = n / 2; i--;)
 		sift_down(v, i, n);
 	for (size_t i = n; i-- > 1;) {
-		uint64_t tmp = v[0];
+		struct private_leaf tmp = v[0];
 
 		v[0] = v[i];
 		v[i] = tmp;
@@ -56,7 +61,7 @@ static void sort(uint64_t *v, size_t n)
 	}
 }
 
-/* Is any private frame in [pfn, pfn + pages)? */
+/* Is any private frame in [pfn, pfn + pages)? None is in two leaves, or that was told already. */
 static bool is_private_frame(const struct audit *a, uint64_t pfn, uint64_t pages)
 {
 	size_t low = 0, high = a->nr_private;
@@ -64,18 +69,18 @@ static bool is_private_frame(const struct audit *a, uint64_t pfn, uint64_t pages
 	while (low < high) {
 		size_t mid = low + (high - low) / 2;
 
-		if (a->private_pfn[mid] < pfn)
+		if (a->private_[mid].pfn + a->private_[mid].pages <= pfn)
 			low = mid + 1;
 		else
 			high = mid;
 	}
-	return low < a->nr_private && a->private_pfn[low] < pfn + pages;
+	return low < a->nr_private && a->private_[low].pfn < pfn + pages;
 }
 
-static void note_private(struct audit *a, const struct tree_iter *it)
+static void note_private(struct audit *a, tpt_pfn pfn, uint64_t pages)
 {
-	for (uint64_t i = 0; i < tpt_level_pages(it->level) && a->nr_private < a->room_private; i++)
-		a->private_pfn[a->nr_private++] = pte_pfn(it->old).n + i;
+	if (a->nr_private < a->room_private)
+		a->private_[a->nr_private++] = (struct private_leaf){pfn.n, pages};
 }
 
 /* ---- one entry ---- */
@@ -111,7 +116,7 @@ static void check_table(struct audit *a, const struct tree_iter *it)
 	bool mirror = a->tree == TREE_MIRROR;
 
 	a->tables[tree_kind(a->tree)]++;
-	if ((it->old.w & ~PTE_ADDR_MASK) != t->format.table)
+	if (iter_kind(it) == PTE_TABLE && (it->old.w & ~PTE_ADDR_MASK) != t->format.table)
 		fault(a, it, "table entry has bits of no table");
 	if (table->trees != t || table->hpa.a != pte_table_hpa(it->old).a)
 		fault(a, it, "entry points to a page that is no table of this VM");
@@ -125,7 +130,19 @@ static void check_table(struct audit *a, const struct tree_iter *it)
 		fault(a, it, "a dead table is linked");
 	check_nx(a, it, (struct table *)table);
 	if (mirror)
-		check_external(a, it, TPT_EXTERNAL_TABLE);
+		check_external(a, it,
+			       iter_kind(it) == PTE_TABLE ? TPT_EXTERNAL_TABLE
+							  : TPT_EXTERNAL_BLOCKED_TABLE);
+}
+
+/* A table that was to be merged: no walk goes into it. Only one of leaves is. */
+static void check_blocked_table(struct audit *a, const struct tree_iter *it)
+{
+	check_table(a, it);
+	a->blocked++;
+	a->leaves[a->tree][it->level - 1] += TABLE_ENTRIES;
+	if (!tree_is_uniform(it->trees, it->old, it->level))
+		fault(a, it, "a table is blocked that could not be merged");
 }
 
 static void check_leaf(struct audit *a, const struct tree_iter *it, bool blocked)
@@ -162,6 +179,9 @@ static void check_entry(struct audit *a, const struct tree_iter *it)
 	case PTE_LEAF:
 	case PTE_BLOCKED:
 		check_leaf(a, it, iter_kind(it) == PTE_BLOCKED);
+		break;
+	case PTE_BLOCKED_TABLE:
+		check_blocked_table(a, it);
 		break;
 	case PTE_MMIO:
 		a->mmio++;
@@ -206,11 +226,14 @@ static void collect_private(struct audit *a)
 		enum pte_kind kind = iter_kind(&it);
 
 		if (kind == PTE_LEAF || kind == PTE_BLOCKED)
-			note_private(a, &it);
+			note_private(a, pte_pfn(it.old), tpt_level_pages(it.level));
+		else if (kind == PTE_BLOCKED_TABLE)
+			note_private(a, pte_pfn(tree_first(it.trees, it.old)),
+				     tpt_level_pages(it.level));
 	}
-	sort(a->private_pfn, a->nr_private);
+	sort(a->private_, a->nr_private);
 	for (size_t i = 1; i < a->nr_private; i++)
-		if (a->private_pfn[i] == a->private_pfn[i - 1])
+		if (a->private_[i].pfn < a->private_[i - 1].pfn + a->private_[i - 1].pages)
 			fault(a, NULL, "a private frame is mapped twice");
 }
 
@@ -250,10 +273,12 @@ int tpt_vm_audit(struct tpt_vm *vm, char *text, size_t size)
 		text[0] = 0;
 	wait_deferred(vm);
 	section_exclusive_begin(&vm->base);
-	a.room_private = (size_t)trees_count(&vm->trees, count_tree(TPT_TREE_MIRROR, TPT_LEVEL_4K));
+	for (unsigned int level = TPT_LEVEL_4K; level <= TPT_LEVEL_MAX_LEAF; level++)
+		a.room_private +=
+			(size_t)trees_count(&vm->trees, count_tree(TPT_TREE_MIRROR, level));
 	if (a.room_private)
-		a.private_pfn = mem_alloc(&vm->base, a.room_private * sizeof(*a.private_pfn));
-	if (a.room_private && !a.private_pfn)
+		a.private_ = mem_alloc(&vm->base, a.room_private * sizeof(*a.private_));
+	if (a.room_private && !a.private_)
 		fault(&a, NULL, "no memory to audit private frames with");
 	else
 		collect_private(&a);
@@ -263,8 +288,8 @@ int tpt_vm_audit(struct tpt_vm *vm, char *text, size_t size)
 	what = slots_audit(&vm->slots);
 	if (what)
 		fault(&a, NULL, what);
-	if (a.private_pfn)
-		mem_free(&vm->base, a.private_pfn, a.room_private * sizeof(*a.private_pfn));
+	if (a.private_)
+		mem_free(&vm->base, a.private_, a.room_private * sizeof(*a.private_));
 	section_exclusive_end(&vm->base);
 	return a.faults;
 }

@@ -19,7 +19,8 @@ static bool platform_is_whole(const struct tpt_platform *p)
 static bool external_is_whole(const struct tpt_external_ops *o)
 {
 	return o->size == sizeof(*o) && o->link && o->map && o->block && o->unblock && o->track &&
-	       o->remove && o->release && o->reclaim_leaf && o->free_table;
+	       o->remove && o->release && o->reclaim_leaf && o->free_table &&
+	       !o->split == !o->merge;
 }
 
 /* The shared bit is the top one: every GPA is then either shared or private, and covered. */
@@ -72,8 +73,10 @@ static int config_check(const struct tpt_vm_config *c)
 		{c->address_spaces != 1 && c->address_spaces != 2, "address_spaces: 1 or 2"},
 		{c->max_leaf_level < 1 || c->max_leaf_level > TPT_LEVEL_MAX_LEAF,
 		 "max_leaf_level: 4K to 1G"},
-		{c->max_private_level != TPT_LEVEL_4K,
-		 "max_private_level: 4K; larger ones need a split of the external table"},
+		{c->max_private_level < 1 || c->max_private_level > TPT_LEVEL_MAX_LEAF,
+		 "max_private_level: 4K to 1G"},
+		{c->max_private_level > TPT_LEVEL_4K && !(c->external && c->external->split),
+		 "max_private_level: larger ones need an external table that can be split"},
 		{!c->backing || c->backing->size != sizeof(*c->backing) || !c->backing->lookup ||
 			 (c->backing->mark_dirty_range && !c->backing->mark_dirty),
 		 "backing: a whole table of this version"},
@@ -149,9 +152,13 @@ static void init_env(struct tpt_vm *vm, const struct tpt_vm_config *c)
 		.ignore_guest_pat = c->flags & TPT_VM_IGNORE_GUEST_PAT,
 		.max_leaf_level = (enum tpt_level)c->max_leaf_level,
 		.max_private_level = (enum tpt_level)c->max_private_level,
+		.max_merge_level = (enum tpt_level)c->max_private_level,
 		.zap_chunk = c->zap_chunk,
 		.prefault_allowed = !c->external,
 	};
+	/* Larger ones come of smaller ones only. */
+	if (vm->env.max_private_level > TPT_LEVEL_2M)
+		vm->env.max_private_level = TPT_LEVEL_2M;
 	vm->env.code_unusual = vm->env.code_refused | TPT_PFERR_RSVD;
 }
 

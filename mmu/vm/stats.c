@@ -111,8 +111,8 @@ void tpt_vm_for_each_mapping(struct tpt_vm *vm, bool (*fn)(void *ctx, const stru
 				.level = (enum tpt_level)it.level,
 				.gfn = it.gfn,
 				.spte = it.old,
-				.leaf = kind != PTE_TABLE,
-				.blocked = kind == PTE_BLOCKED,
+				.leaf = kind != PTE_TABLE && kind != PTE_BLOCKED_TABLE,
+				.blocked = kind == PTE_BLOCKED || kind == PTE_BLOCKED_TABLE,
 			};
 
 			if (kind == PTE_EMPTY || kind == PTE_MMIO)

@@ -210,6 +210,24 @@ void tpt_vm_invalidate_end(struct tpt_vm *vm, struct tpt_invalidation *token)
 
 /* ---- private memory ---- */
 
+/*
+ * Before private memory in a range of frames is removed: table pages for the large leaves that
+ * reach out of it. Leaves the exclusive section, if there are too few, and enters it again.
+ */
+static int topup_private(struct tpt_vm *vm)
+{
+	struct actor *self = &vm->base.self;
+	int err;
+
+	if (vm->env.max_merge_level == TPT_LEVEL_4K ||
+	    (self->tables.nr >= vm->trees.levels && self->external.nr >= vm->trees.levels))
+		return 0;
+	update_give_way(vm);
+	err = tables_refill(&vm->trees, self, true);
+	update_take_back(vm);
+	return err;
+}
+
 /* Converts one range that has the other attribute: zap, then set. Faults on it are RETRY. */
 static int convert(struct tpt_vm *vm, struct tpt_gfn_range range, bool private_)
 {
@@ -244,7 +262,9 @@ int tpt_vm_set_private(struct tpt_vm *vm, tpt_gfn start, tpt_gfn end, bool priva
 		err = -ERR_INVAL;
 	}
 	while (!err && attr_next_change(&vm->slots, pos, end, private_, &range)) {
-		err = convert(vm, range, private_);
+		err = private_ ? 0 : topup_private(vm);
+		if (!err)
+			err = convert(vm, range, private_);
 		pos = err ? range.start : range.end;
 	}
 	update_end(vm);
@@ -303,6 +323,9 @@ static int zap_hole(struct tpt_vm *vm, struct tpt_gmem *gmem, uint64_t start, ui
 
 		slot_gmem_range(slot, start, end, &range);
 		start = slot->gmem_index + slot->npages;
+		err = topup_private(vm);
+		if (err)
+			break;
 		err = zap_where(vm, ZAP_GMEM_HOLE, TREE_ALL, range, true, &zapped);
 		if (!err && gmem->ops->flags & TPT_GMEM_IN_PLACE)
 			err = zap_where(vm, ZAP_GMEM_SHARED, TREE_ALL, range, false, &zapped);

@@ -4,24 +4,6 @@
 
 #define QUALIFICATION_FETCH (1ull << 2) /* SDM, exit qualification for EPT violations */
 
-/* The level of an ACCEPT caps the fault; one that is smaller than what is mapped needs a split. */
-static int accept_fault(const struct tdx_td *td, const struct tdx_regs *exit,
-			struct tpt_fault *fault)
-{
-	unsigned int wanted = tdx_eeq_requested_level(exit->rdx);
-	unsigned int found = tdx_eeq_found_level(exit->rdx);
-	unsigned int state = tdx_eeq_found_state(exit->rdx);
-
-	if (found > wanted && (state == TDX_SEPT_PENDING || state == TDX_SEPT_MAPPED)) {
-		host_log(td->host, TPT_LOG_ERROR,
-			 "ACCEPT of gpa 0x%llx at level %u, but it is mapped at level %u",
-			 (unsigned long long)exit->r8, wanted, found);
-		return -EOPNOTSUPP;
-	}
-	fault->max_level = (enum tpt_level)(wanted + 1);
-	return 0;
-}
-
 static int private_fault(const struct tdx_td *td, const struct tdx_regs *exit,
 			 struct tpt_fault *fault)
 {
@@ -34,7 +16,10 @@ static int private_fault(const struct tdx_td *td, const struct tdx_regs *exit,
 			 (unsigned long long)exit->r8);
 		return -EACCES;
 	}
-	return type == TDX_EEQ_ACCEPT ? accept_fault(td, exit, fault) : 0;
+	/* The level of an ACCEPT caps the fault: a larger page that is there is split. */
+	if (type == TDX_EEQ_ACCEPT)
+		fault->max_level = (enum tpt_level)(tdx_eeq_requested_level(exit->rdx) + 1);
+	return 0;
 }
 
 int tdx_exit_fault(const struct tdx_td *td, const struct tdx_regs *exit, struct tpt_fault *fault)

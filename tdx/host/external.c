@@ -90,13 +90,14 @@ static int op_unblock(void *ctx, tpt_gfn gfn, enum tpt_level level)
 {
 	struct tdx_td *td = ctx;
 	struct call call = mem_call(td, TDH_MEM_RANGE_UNBLOCK, gfn, level);
+	const struct stray *stray = host_stray_find(td, gfn, level);
 	int err;
 
 	if (!td_alive(td))
 		return host_td_refuse(td, "unblock");
-	/* There is nothing to go back to. */
-	if (host_stray_find(td, gfn, level))
-		return -EIO;
+	/* There is nothing to go back to; a table was merged, and merge() will say so yet. */
+	if (stray)
+		return stray->is_table ? -EBUSY : -EIO;
 	err = host_call_here(td->host, &call);
 	if (!err)
 		atomic_fetch_sub(&td->blocked, 1);
@@ -123,7 +124,8 @@ static int op_track(void *ctx)
  */
 static int bring_home(struct tdx_td *td, struct stray *stray)
 {
-	uint64_t hpa = stray->hpa, bytes = leaf_bytes(stray->level);
+	uint64_t hpa = stray->hpa,
+		 bytes = stray->is_table ? TPT_PAGE_SIZE : leaf_bytes(stray->level);
 	int err = host_page_wbinvd(td->host, hpa, bytes, td->hkid);
 
 	if (err)
@@ -131,6 +133,28 @@ static int bring_home(struct tdx_td *td, struct stray *stray)
 	host_stray_forget(td, stray);
 	host_page_clear(td->host, hpa, bytes);
 	return 0;
+}
+
+/* A page that the module has just let go. */
+static int bring_stray_home(struct tdx_td *td, const struct stray *page)
+{
+	struct stray *stray = host_stray_add(td, page);
+
+	if (stray)
+		return bring_home(td, stray);
+	host_page_unwritten(td->host, page->is_table ? 1 : tpt_level_pages(page->level));
+	return -EIO;
+}
+
+/* The module let go another page than the library's books have. */
+static int lose_page(struct tdx_td *td, const struct call *call, tpt_gfn gfn, uint64_t hpa,
+		     uint64_t pages)
+{
+	host_log(td->host, TPT_LOG_ERROR,
+		 "gfn 0x%" PRIx64 " had page 0x%" PRIx64 ", not 0x%" PRIx64, gfn, call->out.rcx,
+		 hpa);
+	host_page_leaked(td->host, pages);
+	return -EIO;
 }
 
 static int op_remove(void *ctx, tpt_gfn gfn, enum tpt_level level, tpt_pfn pfn)
@@ -149,18 +173,64 @@ static int op_remove(void *ctx, tpt_gfn gfn, enum tpt_level level, tpt_pfn pfn)
 	if (err)
 		return err;
 	atomic_fetch_sub(&td->blocked, 1);
-	if (call.out.rcx != hpa) {
-		host_log(td->host, TPT_LOG_ERROR,
-			 "gfn 0x%" PRIx64 " had page 0x%" PRIx64 ", not 0x%" PRIx64, gfn,
-			 call.out.rcx, hpa);
-		host_page_leaked(td->host, tpt_level_pages(level));
-		return -EIO;
+	if (call.out.rcx != hpa)
+		return lose_page(td, &call, gfn, hpa, tpt_level_pages(level));
+	return bring_stray_home(td, &(struct stray){.gfn = gfn, .level = level, .hpa = hpa});
+}
+
+/* Tries again at once while the call finds an interrupt waiting: nothing is done then. */
+static int call_uninterrupted(struct tdx_host *host, struct call *call)
+{
+	unsigned int lp = host_lp(host);
+	int err = host_call_once(host, lp, call);
+
+	for (unsigned int i = 1; i < host->config.busy_tries &&
+				 (call->status & TDX_STATUS_MASK) == TDX_INTERRUPTED_RESTARTABLE;
+	     i++) {
+		host_relax(host);
+		err = host_call_once(host, lp, call);
 	}
-	stray = host_stray_add(td, gfn, level, hpa);
+	return err;
+}
+
+static int op_split(void *ctx, tpt_gfn gfn, enum tpt_level level, tpt_hpa table)
+{
+	struct tdx_td *td = ctx;
+	struct call call = mem_call(td, TDH_MEM_PAGE_DEMOTE, gfn, level);
+	int err;
+
+	if (!td_alive(td))
+		return host_td_refuse(td, "split");
+	host_page_write_back(td->host, table.a, TPT_PAGE_SIZE);
+	call.in.r8 = table.a;
+	err = host_call_judge(td->host, &call, call_uninterrupted(td->host, &call));
+	if (!err)
+		atomic_fetch_sub(&td->blocked, 1);
+	return err;
+}
+
+static int op_merge(void *ctx, tpt_gfn gfn, enum tpt_level level, tpt_hpa table)
+{
+	struct tdx_td *td = ctx;
+	struct call call = mem_call(td, TDH_MEM_PAGE_PROMOTE, gfn, level);
+	struct stray *stray = host_stray_find(td, gfn, level);
+	int err;
+
+	if (!td_alive(td))
+		return host_td_refuse(td, "merge");
 	if (stray)
 		return bring_home(td, stray);
-	host_page_unwritten(td->host, tpt_level_pages(level));
-	return -EIO;
+	err = call_uninterrupted(td->host, &call);
+	/* Whether the guest accepted a page is not known here. */
+	if ((call.status & TDX_STATUS_MASK) == TDX_EPT_INVALID_PROMOTE_CONDITIONS)
+		return -EAGAIN;
+	if (host_call_judge(td->host, &call, err))
+		return err;
+	atomic_fetch_sub(&td->blocked, 1);
+	if (call.out.rcx != table.a)
+		return lose_page(td, &call, gfn, table.a, 1);
+	return bring_stray_home(
+		td, &(struct stray){.gfn = gfn, .level = level, .hpa = table.a, .is_table = true});
 }
 
 static int op_release(void *ctx)
@@ -183,11 +253,23 @@ static int reclaim(struct tdx_td *td, uint64_t hpa, enum tpt_level level, const 
 	return err;
 }
 
+/* Does the library still take the leaf for one of 512 that are one outside? */
+static bool is_merged(const struct tdx_td *td, tpt_gfn gfn, enum tpt_level level)
+{
+	const struct stray *stray = host_stray_find(td, tpt_gfn_round(gfn, level + 1), level + 1);
+
+	return stray && stray->is_table;
+}
+
 static int op_reclaim_leaf(void *ctx, tpt_gfn gfn, enum tpt_level level, tpt_pfn pfn)
 {
 	struct tdx_td *td = ctx;
 	struct stray *stray = host_stray_find(td, gfn, level);
 
+	if (is_merged(td, gfn, level))
+		return gfn == tpt_gfn_round(gfn, level + 1)
+			       ? reclaim(td, tpt_pfn_to_hpa(pfn).a, level + 1, "reclaim_leaf")
+			       : 0;
 	if (!stray || td_state(td) != TDX_TD_RELEASED)
 		return reclaim(td, tpt_pfn_to_hpa(pfn).a, level, "reclaim_leaf");
 	/* The module had let it go already, and all caches are written back now. */
@@ -198,9 +280,14 @@ static int op_reclaim_leaf(void *ctx, tpt_gfn gfn, enum tpt_level level, tpt_pfn
 
 static int op_free_table(void *ctx, tpt_gfn gfn, enum tpt_level level, tpt_hpa table)
 {
-	(void)gfn;
-	(void)level;
-	return reclaim(ctx, table.a, TPT_LEVEL_4K, "free_table");
+	struct tdx_td *td = ctx;
+	struct stray *stray = host_stray_find(td, gfn, level);
+
+	if (!stray || td_state(td) != TDX_TD_RELEASED)
+		return reclaim(td, table.a, TPT_LEVEL_4K, "free_table");
+	host_stray_forget(td, stray);
+	host_page_clear(td->host, table.a, TPT_PAGE_SIZE);
+	return 0;
 }
 
 /* RDX 15:8: state of the entry; RCX: the entry, of a leaf with its HPA. */
@@ -214,6 +301,9 @@ static int describe(const struct tdx_td *td, const struct call *call, enum tpt_l
 		return 0;
 	case TDX_SEPT_NL_MAPPED:
 		entry->kind = TPT_EXTERNAL_TABLE;
+		return 0;
+	case TDX_SEPT_NL_BLOCKED:
+		entry->kind = TPT_EXTERNAL_BLOCKED_TABLE;
 		return 0;
 	case TDX_SEPT_MAPPED:
 	case TDX_SEPT_PENDING:
@@ -245,8 +335,10 @@ static int op_read(void *ctx, tpt_gfn gfn, enum tpt_level level, struct tpt_exte
 		return host_td_refuse(td, "read");
 	stray = host_stray_find(td, gfn, level);
 	if (stray) {
-		entry->kind = TPT_EXTERNAL_BLOCKED_LEAF;
-		entry->pfn = tpt_hpa_to_pfn((tpt_hpa){stray->hpa});
+		entry->kind =
+			stray->is_table ? TPT_EXTERNAL_BLOCKED_TABLE : TPT_EXTERNAL_BLOCKED_LEAF;
+		if (!stray->is_table)
+			entry->pfn = tpt_hpa_to_pfn((tpt_hpa){stray->hpa});
 		return 0;
 	}
 	err = host_call_patient(td->host, host_lp(td->host), &call);
@@ -269,4 +361,6 @@ const struct tpt_external_ops tdx_external_ops = {
 	.reclaim_leaf = op_reclaim_leaf,
 	.free_table = op_free_table,
 	.read = op_read,
+	.split = op_split,
+	.merge = op_merge,
 };

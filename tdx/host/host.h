@@ -199,6 +199,10 @@ unsigned int tdx_td_shared_bit(const struct tdx_td *td);
  *	remove        PAGE.REMOVE, PHYMEM.PAGE.WBINVD and clear for each 4 KiB; a page that can't be
  *	              written back stays, as BLOCKED, until remove is called again or, after
  *	              release, reclaim_leaf, which makes no call for it
+ *	split         PAGE.DEMOTE, again while it is interrupted
+ *	merge         PAGE.PROMOTE, the same way; PHYMEM.PAGE.WBINVD and clear of the table's page,
+ *	              or -EBUSY until that goes through. -EAGAIN: some of the 512 are accepted and
+ *	              some are not
  *	release       VP.FLUSH of each vCPU on its LP, MNG.VPFLUSHDONE, PHYMEM.CACHE.WB on each
  *	              package, MNG.KEY.FREEID; after a failure it goes on where it stopped, or
  *	              with the write-backs if FREEID misses one
@@ -276,8 +280,7 @@ enum tdx_enter tdx_exit_classify(uint64_t rax);
  * misconfiguration. A private access is taken as a write (frames are never shared); an ACCEPT caps
  * the level at what the guest asked for. Fills *fault. 0; -EINVAL another reason, or an instruction
  * fetch from shared memory; -EACCES the guest touched a private page that it has not accepted and
- * is not told so by #VE: it is at fault, the TD should be ended; -EOPNOTSUPP an ACCEPT smaller than
- * what is mapped.
+ * is not told so by #VE: it is at fault, the TD should be ended.
  */
 int tdx_exit_fault(const struct tdx_td *td, const struct tdx_regs *exit, struct tpt_fault *fault);
 

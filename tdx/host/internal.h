@@ -50,6 +50,7 @@ struct stray {
 	tpt_gfn gfn;
 	enum tpt_level level;
 	uint64_t hpa;
+	bool is_table; /* that was merged: the entry is a leaf outside, a table to the library */
 };
 
 struct tdx_td {
@@ -127,7 +128,7 @@ void host_page_unwritten(struct tdx_host *host, uint64_t pages);
 /* NULL: there is none of that entry. */
 struct stray *host_stray_find(const struct tdx_td *td, tpt_gfn gfn, enum tpt_level level);
 /* NULL: no memory. */
-struct stray *host_stray_add(struct tdx_td *td, tpt_gfn gfn, enum tpt_level level, uint64_t hpa);
+struct stray *host_stray_add(struct tdx_td *td, const struct stray *stray);
 void host_stray_forget(struct tdx_td *td, struct stray *stray);
 
 /* -- hkid.c -- */

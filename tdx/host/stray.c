@@ -2,7 +2,8 @@
 /*
  * Pages that the module has let go of and whose lines could not be written back: nobody's until
  * that is done, either page by page or with all caches when the TD is released. To the library
- * their entries are BLOCKED still. Makes no call. Exclusive section of the VM, or no VM any more.
+ * their entries are BLOCKED still, or those of tables that were merged BLOCKED_TABLE. Makes no
+ * call. Exclusive section of the VM, or no VM any more.
  */
 #include "tdx/host/internal.h"
 
@@ -17,13 +18,14 @@ struct stray *host_stray_find(const struct tdx_td *td, tpt_gfn gfn, enum tpt_lev
 	return s;
 }
 
-struct stray *host_stray_add(struct tdx_td *td, tpt_gfn gfn, enum tpt_level level, uint64_t hpa)
+struct stray *host_stray_add(struct tdx_td *td, const struct stray *stray)
 {
 	struct stray *s = malloc(sizeof(*s));
 
 	if (!s)
 		return NULL;
-	*s = (struct stray){.next = td->strays, .gfn = gfn, .level = level, .hpa = hpa};
+	*s = *stray;
+	s->next = td->strays;
 	td->strays = s;
 	return s;
 }

@@ -49,7 +49,8 @@ struct fake {
 	struct fake_call call[FAKE_CALLS];
 	unsigned int calls;
 	struct fake_script script[2];
-	uint64_t remove_hpa, sept_rcx, sept_rdx; /* answers of PAGE.REMOVE and SEPT.RD */
+	/* Answers of PAGE.REMOVE, PAGE.PROMOTE and SEPT.RD. */
+	uint64_t remove_hpa, promote_hpa, sept_rcx, sept_rdx;
 	uint64_t reclaim_size;
 	bool guest;		  /* VP.ENTER goes in */
 	unsigned int unreachable; /* LP that run_on() can't reach; 0 = none */
@@ -94,6 +95,8 @@ static inline enum tdx_side fake_seamcall(void *ctx, unsigned int lp, struct tdx
 		regs->rdx = regs->rcx + (1ull << 30);
 	if (leaf == TDH_MEM_PAGE_REMOVE)
 		regs->rcx = f->remove_hpa;
+	if (leaf == TDH_MEM_PAGE_PROMOTE)
+		regs->rcx = f->promote_hpa;
 	if (leaf == TDH_PHYMEM_PAGE_RECLAIM)
 		regs->r8 = f->reclaim_size;
 	if (leaf == TDH_MEM_SEPT_RD) {

@@ -55,6 +55,7 @@ struct real {
 	struct tdx_td *td;
 	struct tpt_vm *vm;
 	struct tpt_gmem *gmem;
+	enum tpt_level level; /* of private leaves and of the gmem's blocks */
 	struct real_vcpu vcpu[REAL_MAX_VCPUS];
 	unsigned int nr_vcpus, nr_fatal, lines, kicks;
 	char line[256];
@@ -210,9 +211,8 @@ static const struct tpt_backing_ops real_backing = {
 
 static inline int real_get_page(void *ctx, uint64_t index, tpt_pfn *pfn, enum tpt_level *level)
 {
-	(void)ctx;
 	*pfn = tpt_pfn_make((REAL_PRIVATE >> 12) + index);
-	*level = TPT_LEVEL_4K;
+	*level = ((struct real *)ctx)->level;
 	return 0;
 }
 
@@ -295,7 +295,7 @@ static inline void real_make_vm(struct real *r)
 		.shared_bit = tdx_td_shared_bit(r->td),
 		.address_spaces = 1,
 		.max_leaf_level = TPT_LEVEL_2M,
-		.max_private_level = TPT_LEVEL_4K,
+		.max_private_level = r->level,
 		.backing = &real_backing,
 		.external = &tdx_external_ops,
 		.external_ctx = r->td,
@@ -337,7 +337,8 @@ static inline void real_make_vcpus(struct real *r, unsigned int nr)
 	real_lp = REAL_HOST_LP;
 }
 
-static inline struct real *real_create(unsigned int nr_vcpus, uint64_t attributes)
+static inline struct real *real_create_of(unsigned int nr_vcpus, uint64_t attributes,
+					  enum tpt_level level)
 {
 	const struct tdx_td_config config = {
 		.size = sizeof(config),
@@ -351,6 +352,7 @@ static inline struct real *real_create(unsigned int nr_vcpus, uint64_t attribute
 	assert_non_null(r);
 	pthread_mutex_init(&r->lock, NULL);
 	r->next = REAL_BASE;
+	r->level = level;
 	r->bytes = mmap(NULL, GIB, PROT_READ | PROT_WRITE,
 			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	assert_ptr_not_equal(r->bytes, MAP_FAILED);
@@ -361,6 +363,11 @@ static inline struct real *real_create(unsigned int nr_vcpus, uint64_t attribute
 	real_make_memory(r);
 	real_make_vcpus(r, nr_vcpus);
 	return r;
+}
+
+static inline struct real *real_create(unsigned int nr_vcpus, uint64_t attributes)
+{
+	return real_create_of(nr_vcpus, attributes, TPT_LEVEL_4K);
 }
 
 /* -- Driving it -- */

@@ -326,7 +326,8 @@ static void test_read_describes_each_state(void **state)
 		{TDX_SEPT_PENDING, 0, TPT_EXTERNAL_LEAF},
 		{TDX_SEPT_BLOCKED, 0, TPT_EXTERNAL_BLOCKED_LEAF},
 		{TDX_SEPT_PENDING_BLOCKED, 0, TPT_EXTERNAL_BLOCKED_LEAF},
-		{TDX_SEPT_NL_BLOCKED, -EIO, TPT_EXTERNAL_NONE},
+		{TDX_SEPT_NL_BLOCKED, 0, TPT_EXTERNAL_BLOCKED_TABLE},
+		{77, -EIO, TPT_EXTERNAL_NONE},
 	};
 	struct fake *f = fake_create();
 	struct tdx_td *td = fake_td(f);
@@ -347,6 +348,57 @@ static void test_read_describes_each_state(void **state)
 	fake_answer(f, TDH_MEM_SEPT_RD, 0, 1, TDX_EPT_WALK_FAILED | TDX_OPERAND_RCX);
 	assert_int_equal(OPS->read(td, 0, TPT_LEVEL_4K, &e), 0);
 	assert_int_equal(e.kind, TPT_EXTERNAL_NONE);
+	tdx_td_free(td);
+	fake_destroy(f);
+}
+
+/* A leaf to a table and back: one call each, again while an interrupt is in the way. */
+static void test_sizes_change(void **state)
+{
+	const tpt_hpa table = {0x7000};
+	struct tpt_external_entry e;
+	struct fake *f = fake_create();
+	struct tdx_vcpu *vcpu;
+	struct tdx_td *td = fake_runnable(f, &vcpu);
+
+	(void)state;
+	f->promote_hpa = table.a;
+	fake_answer(f, TDH_MEM_PAGE_DEMOTE, 0, 3, TDX_INTERRUPTED_RESTARTABLE);
+	assert_int_equal(OPS->split(td, 0x400, TPT_LEVEL_2M, table), 0);
+	FAKE_EXPECT(f, 0, TDH_MEM_PAGE_DEMOTE, TDH_MEM_PAGE_DEMOTE, TDH_MEM_PAGE_DEMOTE,
+		    TDH_MEM_PAGE_DEMOTE);
+	assert_int_equal(f->call[3].rcx, 0x400001);
+	assert_int_equal(f->call[3].rdx, FAKE_TDR);
+	assert_int_equal(f->call[3].r8, table.a);
+	assert_int_equal(f->written_back, TPT_PAGE_SIZE);
+	fake_answer(f, TDH_MEM_PAGE_DEMOTE, 0, FAKE_FOREVER, TDX_INTERRUPTED_RESTARTABLE);
+	assert_int_equal(OPS->split(td, 0x400, TPT_LEVEL_2M, table), -EBUSY);
+	fake_answer(f, TDH_MEM_PAGE_DEMOTE, 0, 1, TDX_OPERAND_BUSY);
+	assert_int_equal(OPS->split(td, 0x400, TPT_LEVEL_2M, table), -EBUSY);
+
+	f->calls = 0;
+	fake_answer(f, TDH_MEM_PAGE_PROMOTE, 0, 1, TDX_INTERRUPTED_RESTARTABLE);
+	assert_int_equal(OPS->merge(td, 0x400, TPT_LEVEL_2M, table), 0);
+	FAKE_EXPECT(f, 0, TDH_MEM_PAGE_PROMOTE, TDH_MEM_PAGE_PROMOTE, TDH_PHYMEM_PAGE_WBINVD);
+	assert_int_equal(f->call[2].rcx, table.a | (uint64_t)FAKE_HKID << FAKE_HKID_BIT);
+	assert_int_equal(f->cleared, TPT_PAGE_SIZE);
+	fake_answer(f, TDH_MEM_PAGE_PROMOTE, 0, 1, TDX_EPT_INVALID_PROMOTE_CONDITIONS);
+	assert_int_equal(OPS->merge(td, 0x400, TPT_LEVEL_2M, table), -EAGAIN);
+	assert_int_equal(f->lines, 0);
+	f->promote_hpa = 0x8000;
+	assert_int_equal(OPS->merge(td, 0x400, TPT_LEVEL_2M, table), -EIO);
+	assert_int_equal(fake_stats(f).leaked_pages, 1);
+	/* The table's page can't be written back: it is merged outside, and only there. */
+	f->promote_hpa = table.a;
+	fake_answer(f, TDH_PHYMEM_PAGE_WBINVD, 0, FAKE_FOREVER, TDX_OPERAND_BUSY);
+	assert_int_equal(OPS->merge(td, 0x400, TPT_LEVEL_2M, table), -EBUSY);
+	assert_int_equal(OPS->read(td, 0x400, TPT_LEVEL_2M, &e), 0);
+	assert_int_equal(e.kind, TPT_EXTERNAL_BLOCKED_TABLE);
+	assert_int_equal(OPS->unblock(td, 0x400, TPT_LEVEL_2M), -EBUSY);
+	f->script[0].times = 0;
+	f->calls = 0;
+	assert_int_equal(OPS->merge(td, 0x400, TPT_LEVEL_2M, table), 0);
+	FAKE_EXPECT(f, 0, TDH_PHYMEM_PAGE_WBINVD);
 	tdx_td_free(td);
 	fake_destroy(f);
 }
@@ -408,6 +460,7 @@ int main(void)
 		cmocka_unit_test(test_enter_and_migrate_keep_the_tie_to_an_lp),
 		cmocka_unit_test(test_tdmrs_are_initialised_to_their_ends),
 		cmocka_unit_test(test_read_describes_each_state),
+		cmocka_unit_test(test_sizes_change),
 		cmocka_unit_test(test_counts_are_the_calls_made),
 		cmocka_unit_test(test_names),
 	};

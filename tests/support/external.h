@@ -22,7 +22,7 @@
 #define EXT_PFNS (1ull << 22)
 /* Calls that the log holds, and the letter of each. */
 #define EXT_LOG	    4096
-#define EXT_LETTERS "lmbutrRcf"
+#define EXT_LETTERS "lmbutrsgRcf"
 
 struct ext_entry {
 	uint8_t kind;	/* enum tpt_external_kind */
@@ -149,6 +149,16 @@ static inline void ext_parent(struct ext *e, tpt_gfn gfn, unsigned int level)
 		ext_wrong(e, "no table above", gfn, level);
 }
 
+/* The frames of a leaf are somebody's from now on. */
+static inline void ext_use(struct ext *e, tpt_gfn gfn, unsigned int level, uint64_t pfn)
+{
+	if (pfn & (tpt_level_pages(level) - 1))
+		ext_wrong(e, "map: the frame is not aligned", gfn, level);
+	for (uint64_t i = 0; i < tpt_level_pages(level); i++)
+		if (pfn + i >= EXT_PFNS || e->pfn_used[pfn + i]++)
+			ext_wrong(e, "map: the frame is mapped already", gfn, level);
+}
+
 static inline int ext_link(void *ctx, tpt_gfn gfn, enum tpt_level level, tpt_hpa table)
 {
 	struct ext *e = ctx;
@@ -174,8 +184,7 @@ static inline int ext_map(void *ctx, tpt_gfn gfn, enum tpt_level level, tpt_pfn 
 	if (ext_enter(e, TPT_CALL_MAP, at, gfn, level, &answer)) {
 		if (at->kind != TPT_EXTERNAL_NONE)
 			ext_wrong(e, "map: the entry is not empty", gfn, level);
-		if (pfn.n >= EXT_PFNS || e->pfn_used[pfn.n]++)
-			ext_wrong(e, "map: the frame is mapped already", gfn, level);
+		ext_use(e, gfn, level, pfn.n);
 		ext_parent(e, gfn, level);
 		*at = (struct ext_entry){TPT_EXTERNAL_LEAF, at->busy, 0, pfn.n};
 		e->leaves++;
@@ -190,19 +199,20 @@ static inline int ext_block(void *ctx, tpt_gfn gfn, enum tpt_level level)
 	int answer;
 
 	if (ext_enter(e, TPT_CALL_BLOCK, at, gfn, level, &answer)) {
-		if (at->kind != TPT_EXTERNAL_LEAF)
-			ext_wrong(e, "block: not a leaf", gfn, level);
-		at->kind = TPT_EXTERNAL_BLOCKED_LEAF;
+		if (at->kind != TPT_EXTERNAL_LEAF && at->kind != TPT_EXTERNAL_TABLE)
+			ext_wrong(e, "block: neither a leaf nor a table", gfn, level);
+		at->kind = at->kind == TPT_EXTERNAL_TABLE ? TPT_EXTERNAL_BLOCKED_TABLE
+							  : TPT_EXTERNAL_BLOCKED_LEAF;
 		at->epoch = e->epoch;
 	}
 	return ext_leave(e, TPT_CALL_BLOCK, at, answer);
 }
 
 /* Blocked, and since then a track and a kick. */
-static inline bool ext_tracked(const struct ext *e, const struct ext_entry *at)
+static inline bool ext_tracked(const struct ext *e, const struct ext_entry *at,
+			       enum tpt_external_kind kind)
 {
-	return at->kind == TPT_EXTERNAL_BLOCKED_LEAF && at->epoch < e->epoch &&
-	       e->kicked == e->epoch;
+	return at->kind == kind && at->epoch < e->epoch && e->kicked == e->epoch;
 }
 
 static inline int ext_unblock(void *ctx, tpt_gfn gfn, enum tpt_level level)
@@ -212,9 +222,13 @@ static inline int ext_unblock(void *ctx, tpt_gfn gfn, enum tpt_level level)
 	int answer;
 
 	if (ext_enter(e, TPT_CALL_UNBLOCK, at, gfn, level, &answer)) {
-		if (!ext_tracked(e, at))
+		bool table = at->kind == TPT_EXTERNAL_BLOCKED_TABLE;
+
+		if (!table && !ext_tracked(e, at, TPT_EXTERNAL_BLOCKED_LEAF))
 			ext_wrong(e, "unblock: not blocked, tracked and kicked", gfn, level);
-		at->kind = TPT_EXTERNAL_LEAF;
+		if (table && !ext_tracked(e, at, TPT_EXTERNAL_BLOCKED_TABLE))
+			ext_wrong(e, "unblock: a table not tracked and kicked", gfn, level);
+		at->kind = table ? TPT_EXTERNAL_TABLE : TPT_EXTERNAL_LEAF;
 	}
 	return ext_leave(e, TPT_CALL_UNBLOCK, at, answer);
 }
@@ -232,12 +246,14 @@ static inline int ext_track(void *ctx)
 	return ext_leave(e, TPT_CALL_TRACK, NULL, answer);
 }
 
-static inline void ext_take(struct ext *e, struct ext_entry *at, tpt_gfn gfn, tpt_pfn pfn)
+static inline void ext_take(struct ext *e, struct ext_entry *at, tpt_gfn gfn, unsigned int level,
+			    tpt_pfn pfn)
 {
 	if (at->value != pfn.n)
-		ext_wrong(e, "a page goes back with another frame", gfn, 1);
-	if (at->value < EXT_PFNS)
-		e->pfn_used[at->value]--;
+		ext_wrong(e, "a page goes back with another frame", gfn, level);
+	for (uint64_t i = 0; i < tpt_level_pages(level); i++)
+		if (at->value + i < EXT_PFNS)
+			e->pfn_used[at->value + i]--;
 	at->kind = TPT_EXTERNAL_NONE;
 	e->leaves--;
 }
@@ -249,11 +265,64 @@ static inline int ext_remove(void *ctx, tpt_gfn gfn, enum tpt_level level, tpt_p
 	int answer;
 
 	if (ext_enter(e, TPT_CALL_REMOVE, at, gfn, level, &answer)) {
-		if (!ext_tracked(e, at))
+		if (!ext_tracked(e, at, TPT_EXTERNAL_BLOCKED_LEAF))
 			ext_wrong(e, "remove: not blocked, tracked and kicked", gfn, level);
-		ext_take(e, at, gfn, pfn);
+		ext_take(e, at, gfn, level, pfn);
 	}
 	return ext_leave(e, TPT_CALL_REMOVE, at, answer);
+}
+
+static inline int ext_split(void *ctx, tpt_gfn gfn, enum tpt_level level, tpt_hpa table)
+{
+	struct ext *e = ctx;
+	struct ext_entry *at = ext_at(e, gfn, level);
+	int answer;
+
+	if (ext_enter(e, TPT_CALL_SPLIT, at, gfn, level, &answer)) {
+		struct ext_entry *below = ext_at(e, gfn, level - 1);
+
+		if (!ext_tracked(e, at, TPT_EXTERNAL_BLOCKED_LEAF) || !table.a)
+			ext_wrong(e, "split: not blocked, tracked and kicked", gfn, level);
+		for (unsigned int i = 0; i < 512; i++) {
+			if (below[i].kind != TPT_EXTERNAL_NONE)
+				ext_wrong(e, "split: there is something below", gfn, level);
+			below[i] = (struct ext_entry){TPT_EXTERNAL_LEAF, 0, 0,
+						      at->value + i * tpt_level_pages(level - 1)};
+		}
+		at->kind = TPT_EXTERNAL_TABLE;
+		at->value = table.a;
+		e->leaves += 511;
+		e->tables++;
+	}
+	return ext_leave(e, TPT_CALL_SPLIT, at, answer);
+}
+
+static inline int ext_merge(void *ctx, tpt_gfn gfn, enum tpt_level level, tpt_hpa table)
+{
+	struct ext *e = ctx;
+	struct ext_entry *at = ext_at(e, gfn, level);
+	int answer;
+
+	if (ext_enter(e, TPT_CALL_MERGE, at, gfn, level, &answer)) {
+		struct ext_entry *below = ext_at(e, gfn, level - 1);
+		uint64_t first = below->value;
+
+		if (!ext_tracked(e, at, TPT_EXTERNAL_BLOCKED_TABLE) || at->value != table.a)
+			ext_wrong(e, "merge: not blocked, tracked and kicked", gfn, level);
+		if (first & (tpt_level_pages(level) - 1))
+			ext_wrong(e, "merge: not aligned", gfn, level);
+		for (unsigned int i = 0; i < 512; i++) {
+			if (below[i].kind != TPT_EXTERNAL_LEAF ||
+			    below[i].value != first + i * tpt_level_pages(level - 1))
+				ext_wrong(e, "merge: not uniform", gfn, level);
+			below[i] = (struct ext_entry){0};
+		}
+		at->kind = TPT_EXTERNAL_LEAF;
+		at->value = first;
+		e->leaves -= 511;
+		e->tables--;
+	}
+	return ext_leave(e, TPT_CALL_MERGE, at, answer);
 }
 
 static inline int ext_release(void *ctx)
@@ -275,7 +344,7 @@ static inline int ext_reclaim(void *ctx, tpt_gfn gfn, enum tpt_level level, tpt_
 	if (ext_enter(e, TPT_CALL_RECLAIM_LEAF, at, gfn, level, &answer)) {
 		if (at->kind != TPT_EXTERNAL_LEAF && at->kind != TPT_EXTERNAL_BLOCKED_LEAF)
 			ext_wrong(e, "reclaim: not a leaf", gfn, level);
-		ext_take(e, at, gfn, pfn);
+		ext_take(e, at, gfn, level, pfn);
 	} else {
 		e->leaks = true;
 	}
@@ -291,7 +360,8 @@ static inline int ext_free_table(void *ctx, tpt_gfn gfn, enum tpt_level level, t
 	if (ext_enter(e, TPT_CALL_FREE_TABLE, at, gfn, level, &answer)) {
 		struct ext_entry *below = ext_at(e, gfn, level - 1);
 
-		if (at->kind != TPT_EXTERNAL_TABLE || at->value != table.a)
+		if ((at->kind != TPT_EXTERNAL_TABLE && at->kind != TPT_EXTERNAL_BLOCKED_TABLE) ||
+		    at->value != table.a)
 			ext_wrong(e, "free_table: not this table", gfn, level);
 		for (unsigned int i = 0; i < 512 && !e->leaks; i++)
 			if (below[i].kind != TPT_EXTERNAL_NONE)
@@ -332,6 +402,8 @@ static const struct tpt_external_ops ext_ops = {
 	.reclaim_leaf = ext_reclaim,
 	.free_table = ext_free_table,
 	.read = ext_read,
+	.split = ext_split,
+	.merge = ext_merge,
 };
 
 static inline void ext_kicked(struct ext *e)

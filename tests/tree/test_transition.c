@@ -76,9 +76,21 @@ static int o_free(void *ctx, tpt_gfn gfn, enum tpt_level level, tpt_hpa table)
 	return owner_says(ctx, TPT_CALL_FREE_TABLE);
 }
 
+static int o_split(void *ctx, tpt_gfn gfn, enum tpt_level level, tpt_hpa table)
+{
+	(void)gfn, (void)level, (void)table;
+	return owner_says(ctx, TPT_CALL_SPLIT);
+}
+
+static int o_merge(void *ctx, tpt_gfn gfn, enum tpt_level level, tpt_hpa table)
+{
+	(void)gfn, (void)level, (void)table;
+	return owner_says(ctx, TPT_CALL_MERGE);
+}
+
 static const struct tpt_external_ops owner_ops = {
-	sizeof(owner_ops), o_link,    o_map,	 o_block, o_unblock, o_track,
-	o_remove,	   o_release, o_reclaim, o_free,  NULL,
+	sizeof(owner_ops), o_link,    o_map,  o_block, o_unblock, o_track, o_remove,
+	o_release,	   o_reclaim, o_free, NULL,    o_split,	  o_merge,
 };
 
 /* A VM of 5 levels with a path of tables down to gfn 0 in one tree. */
@@ -188,6 +200,8 @@ static tpt_spte word(struct bench *b, enum pte_kind kind, unsigned int level, st
 		return pte_frozen();
 	case PTE_BLOCKED:
 		return pte_block(leaf);
+	case PTE_BLOCKED_TABLE:
+		return pte_block(word(b, PTE_TABLE, level, table));
 	default:
 		return pte_empty();
 	}
@@ -207,6 +221,8 @@ static bool exists(const struct bench *b, enum pte_kind kind, unsigned int level
 		return level <= 3;
 	case PTE_BLOCKED:
 		return mirror && level <= 3;
+	case PTE_BLOCKED_TABLE:
+		return mirror && level > 1;
 	default:
 		return true;
 	}
@@ -271,8 +287,8 @@ static struct counts count_all(struct bench *b, unsigned int level)
 
 static struct counts counts_of(enum pte_kind kind)
 {
-	return (struct counts){kind == PTE_LEAF || kind == PTE_BLOCKED, kind == PTE_BLOCKED,
-			       kind == PTE_MMIO};
+	return (struct counts){kind == PTE_LEAF || kind == PTE_BLOCKED,
+			       kind == PTE_BLOCKED || kind == PTE_BLOCKED_TABLE, kind == PTE_MMIO};
 }
 
 /* One pair. Tables that stay over are given back. */
@@ -347,7 +363,8 @@ static unsigned int try_all(struct bench *b)
 			for (unsigned int from = 0; from < PTE_KIND_NR; from++)
 				for (unsigned int to = 0; to < PTE_KIND_NR; to++) {
 					if (!exists(b, from, level) ||
-					    (to == PTE_TABLE && level < 2))
+					    ((to == PTE_TABLE || to == PTE_BLOCKED_TABLE) &&
+					     level < 2))
 						continue;
 					try_pair(b, from, to, level, mode);
 					pairs++;
@@ -378,6 +395,99 @@ static void A1_exactly_the_lawful_changes_of_a_mirror_happen(void **state)
 	b.released = b.trees->mirror.released = true;
 	assert_true(try_all(&b) > 200);
 	b.released = b.trees->mirror.released = false;
+	bench_close(&b);
+}
+
+/* ---- sizes: a table and the leaf that it stands for ---- */
+
+enum flaw {
+	FLAWLESS,
+	OTHER_FRAMES,
+	A_HOLE,
+	A_BLOCKED_LEAF,
+	FLAW_NR,
+};
+
+/* A table of leaves over what word(PTE_LEAF) maps, but for one flaw. */
+static tpt_spte whole_table(struct bench *b, unsigned int level, enum flaw flaw,
+			    struct table **table)
+{
+	tpt_spte leaf = word(b, PTE_LEAF, level - 1, NULL), e = word(b, PTE_TABLE, level, table);
+	entry_t *entries = table_entries(b->trees, (*table)->hpa);
+	uint64_t step = tpt_level_pages(level - 1) << TPT_PAGE_SHIFT;
+
+	leaf.w += tpt_level_pages(level) << TPT_PAGE_SHIFT;
+	leaf.w -= step;
+	if (flaw == OTHER_FRAMES)
+		leaf.w += tpt_level_pages(level) << TPT_PAGE_SHIFT;
+	table_write(entries, TABLE_ENTRIES, leaf.w, step);
+	if (flaw == A_HOLE)
+		atomic_store(&entries[511], PTE_EMPTY_WORD);
+	if (flaw == A_BLOCKED_LEAF)
+		atomic_store(&entries[7], pte_block((tpt_spte){atomic_load(&entries[7])}).w);
+	return e;
+}
+
+/* One change between a table, whole or not, and what can become of it. */
+static void try_size(struct bench *b, enum pte_kind from, enum pte_kind to, unsigned int level,
+		     enum flaw flaw, enum tree_mode mode)
+{
+	struct table *table;
+	tpt_spte t = whole_table(b, level, flaw, &table), leaf = word(b, PTE_LEAF, level, NULL);
+	tpt_spte words[PTE_KIND_NR] = {[PTE_TABLE] = t,
+				       [PTE_LEAF] = leaf,
+				       [PTE_BLOCKED] = pte_block(leaf),
+				       [PTE_BLOCKED_TABLE] = pte_block(t)};
+	struct counts was, is, a = counts_of(from), z = counts_of(to);
+	bool whole = flaw == FLAWLESS || (from != PTE_BLOCKED && to != PTE_LEAF);
+	bool opened = b->released && from == PTE_BLOCKED_TABLE && to == PTE_TABLE;
+	bool lawful = mode == TREE_EXCLUSIVE && whole && (opened || !b->released);
+	struct tree_iter it;
+	entry_t *entry = bench_at(b, &it, level, words[from]);
+	static const enum tpt_external_call calls[PTE_KIND_NR][PTE_KIND_NR] = {
+		[PTE_BLOCKED] = {[PTE_TABLE] = TPT_CALL_SPLIT},
+		[PTE_TABLE] = {[PTE_BLOCKED_TABLE] = TPT_CALL_BLOCK},
+		[PTE_BLOCKED_TABLE] = {[PTE_TABLE] = TPT_CALL_UNBLOCK, [PTE_LEAF] = TPT_CALL_MERGE},
+	};
+
+	b->owner.calls = 0;
+	was = count_all(b, level);
+	assert_int_equal(change(b, &it, words[to], mode), lawful ? 0 : -EIO);
+	is = count_all(b, level);
+	assert_int_equal(tpt_vm_is_dead(b->vm), !lawful);
+	assert_int_equal(atomic_load(entry), words[lawful ? to : from].w);
+	assert_int_equal(b->owner.calls, lawful && !opened);
+	if (lawful && !opened)
+		assert_int_equal(b->owner.call, calls[from][to]);
+	if (lawful) {
+		assert_int_equal(is.leaves - was.leaves, z.leaves - a.leaves);
+		assert_int_equal(is.blocked - was.blocked, z.blocked - a.blocked);
+	}
+	atomic_store(&b->vm->base.dead, 0);
+	atomic_store(entry, PTE_EMPTY_WORD);
+	for (unsigned int i = 0; i < COUNT_TREE_NR; i++)
+		if (i != COUNT_TREE_TABLE)
+			count_add(b->actor, count_tree(TPT_TREE_MIRROR, i), -count(b, i));
+	table_unmake(table, b->actor);
+}
+
+static void a_mirrors_leaf_and_table_become_each_other_by_being_blocked(void **state)
+{
+	static const enum pte_kind pairs[][2] = {{PTE_BLOCKED, PTE_TABLE},
+						 {PTE_TABLE, PTE_BLOCKED_TABLE},
+						 {PTE_BLOCKED_TABLE, PTE_TABLE},
+						 {PTE_BLOCKED_TABLE, PTE_LEAF}};
+	struct bench b;
+
+	(void)state;
+	bench_open(&b, TREE_MIRROR);
+	for (unsigned int n = 0; n < 2 * 2 * 2 * FLAW_NR * 4; n++) {
+		unsigned int pair = n & 3, level = 2 + (n >> 2 & 1);
+
+		b.released = b.trees->mirror.released = n >> 3 & 1;
+		try_size(&b, pairs[pair][0], pairs[pair][1], level, (enum flaw)(n >> 5),
+			 (enum tree_mode)(n >> 4 & 1));
+	}
 	bench_close(&b);
 }
 
@@ -691,6 +801,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(A1_exactly_the_lawful_changes_of_a_direct_tree_happen),
 		cmocka_unit_test(A1_exactly_the_lawful_changes_of_a_mirror_happen),
+		cmocka_unit_test(a_mirrors_leaf_and_table_become_each_other_by_being_blocked),
 		cmocka_unit_test(the_frame_behind_a_page_never_changes_in_place),
 		cmocka_unit_test(a_frame_must_be_aligned_to_its_level),
 		cmocka_unit_test(A1_only_what_a_leaf_loses_must_be_flushed),
