@@ -104,9 +104,10 @@ void memory_event(void *run, const struct tpt_event *e)
 	if (r->trace)
 		run_trace_event(r->trace, e);
 	/* Inside the exclusive section: one at a time. */
-	r->zaps += e->kind == TPT_EVENT_ZAP_ALL_FAST;
+	if (e->kind == TPT_EVENT_ZAP_ALL_FAST)
+		r->zaps++;
 	/* Leaves: what was one, and is not. The VM's own changes have no vCPU. */
-	if (!r->collecting || e->vcpu >= 0 || e->kind != TPT_EVENT_SPTE_CHANGED ||
+	if (e->vcpu >= 0 || !r->collecting || e->kind != TPT_EVENT_SPTE_CHANGED ||
 	    trace_word_class(e->old_spte.w, e->level) != TRACE_WORD_LEAF)
 		return;
 	if (r->nr_removed == r->room_removed) {

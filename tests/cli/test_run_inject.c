@@ -6,73 +6,14 @@
 #include <time.h>
 
 #include "cli/inject_failures.h"
-#include "cli/run.h"
 #include "tdx/host/host.h"
 #include "tests/cli/command.h"
+#include "tests/cli/life.h"
 
 static void assert_has(const char *text, const char *part)
 {
 	if (!text || !strstr(text, part))
 		fail_msg("\"%s\" is not in:\n%s", part, text ? text : "nothing");
-}
-
-/* ---- one run, in this process ---- */
-
-struct life {
-	struct scenario scenario;
-	struct inject inject;
-	struct run run;
-};
-
-static struct life *life_begin(const char *text)
-{
-	struct life *l = calloc(1, sizeof(*l));
-	char why[INPUT_ERR_LEN] = "";
-
-	assert_non_null(l);
-	if (scenario_parse(&l->scenario, "test", text, strlen(text), why))
-		fail_msg("%s", why);
-	l->run.sc = &l->scenario;
-	return l;
-}
-
-static void life_add(struct life *l, const char *rule)
-{
-	char why[INJECT_WHY_LEN];
-
-	if (inject_add(&l->inject, rule, why))
-		fail_msg("%s", why);
-	l->run.inject = &l->inject;
-}
-
-static void life_run(struct life *l)
-{
-	if (run_run(&l->run))
-		fail_msg("%s: %s", l->inject.nr ? l->inject.rule[0].text : "no rule", l->run.why);
-}
-
-static void life_end(struct life *l)
-{
-	run_free(&l->run);
-	scenario_free(&l->scenario);
-	free(l);
-}
-
-static uint64_t counted(const struct life *l, const char *name)
-{
-	const struct run_counter *c = run_counter(&l->run, name);
-
-	return c ? c->value : 0;
-}
-
-/* Accesses that came to an end, one way or another. */
-static uint64_t ended(const struct life *l)
-{
-	uint64_t n = 0;
-
-	for (unsigned int i = 0; i < l->scenario.vm.vcpus && l->run.vcpus; i++)
-		n += l->run.vcpus[i].accesses + l->run.vcpus[i].mmio + l->run.vcpus[i].errors;
-	return n;
 }
 
 /* ---- every failure of every call, at every point ---- */
@@ -156,7 +97,7 @@ static void judge(const struct life *l, const char *rule, uint64_t accesses, str
 		return r->audit ? (void)t->points++ : complain(l, "the audit saw nothing", rule);
 	if (run_unsound(r))
 		complain(l, "unsound", rule);
-	if (!r->not_made[0] && ended(l) != accesses)
+	if (!r->not_made[0] && life_ended(l) != accesses)
 		complain(l, "a vCPU did not come to its end", rule);
 	if (hit->transient && (r->dead || r->not_made[0] || r->totals.failed))
 		complain(l, "it could have been tried again", rule);
@@ -198,7 +139,7 @@ static uint64_t calls_of(const char *text, const char *call, uint64_t *accesses)
 	life_run(l);
 	assert_int_equal(run_unsound(&l->run), 0);
 	n = l->inject.rule[0].calls;
-	*accesses = ended(l);
+	*accesses = life_ended(l);
 	life_end(l);
 	return n;
 }
@@ -336,41 +277,12 @@ static void random_failures_are_got_over_and_repeat(void **state)
 		hits[i] = inject_hits(&l->inject);
 		assert_int_equal(run_unsound(&l->run), 0);
 		assert_false(l->run.dead);
-		assert_int_equal(ended(l), accesses);
+		assert_int_equal(life_ended(l), accesses);
 		assert_int_equal(run_leaked(&l->run, NULL), 0);
 		life_end(l);
 	}
 	assert_int_equal(hits[0], hits[1]);
 	assert_true(hits[0] > 100);
-}
-
-/* vCPUs on threads of their own, memory taken from under them, and one call in ten busy. */
-static void failures_among_threads_are_got_over(void **state)
-{
-	static const char *const calls[] = {"AUG",	"SEPT.ADD",    "BLOCK",
-					    "TRACK",	"PAGE.REMOVE", "PAGE.WBINVD",
-					    "VP.ENTER", "map",	       "remove"};
-	struct life *l =
-		life_begin("scenario threads\nvm td vcpus=3 chunk=16\nthreads on\nsteps 400\n"
-			   "slot 0 0+1M\nslot 1 4M+1M\n"
-			   "guest 0-1 random 0+1M write=50\nguest 2 random 4M+1M accept\n"
-			   "every 20 punch 0+1M size=64K\nat 300 slot 1 delete\n");
-	char rule[INJECT_TEXT_LEN];
-
-	(void)state;
-	l->scenario.guests[1].to = 250; /* nobody touches the slot when it goes */
-	for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
-		snprintf(rule, sizeof(rule), "%s:BUSY:10%%seed=%zu", calls[i], i);
-		life_add(l, rule);
-	}
-	life_run(l);
-	assert_true(inject_hits(&l->inject) > 100);
-	if (run_unsound(&l->run))
-		run_screen(&l->run, stderr);
-	assert_int_equal(run_unsound(&l->run), 0);
-	assert_int_equal(ended(l), 400 + 400 + 250);
-	assert_int_equal(run_leaked(&l->run, NULL), 0);
-	life_end(l);
 }
 
 /* ---- rules ---- */
@@ -482,8 +394,8 @@ static void an_interrupted_write_back_is_the_modules_own(void **state)
 	life_run(l);
 	assert_int_equal(run_unsound(&l->run), 0);
 	assert_int_equal(l->inject.rule[0].hits, 2);
-	assert_int_equal(counted(l, "seamcall.TDH.PHYMEM.CACHE.WB.busy"), 2);
-	assert_int_equal(counted(l, "seamcall.TDH.PHYMEM.CACHE.WB"), 1);
+	assert_int_equal(life_counted(l, "seamcall.TDH.PHYMEM.CACHE.WB.busy"), 2);
+	assert_int_equal(life_counted(l, "seamcall.TDH.PHYMEM.CACHE.WB"), 1);
 	life_end(l);
 }
 
@@ -512,7 +424,6 @@ int main(void)
 		cmocka_unit_test(an_interrupted_write_back_is_the_modules_own),
 		cmocka_unit_test(a_tree_that_differs_is_found_all_the_same),
 		cmocka_unit_test(random_failures_are_got_over_and_repeat),
-		cmocka_unit_test(failures_among_threads_are_got_over),
 		cmocka_unit_test(a_call_that_stays_busy_stops_neither_the_books_nor_the_end),
 		cmocka_unit_test(each_failure_of_each_seamcall),
 		cmocka_unit_test(each_failure_of_each_external_call),
