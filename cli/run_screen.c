@@ -140,18 +140,26 @@ static void print_tree(const struct run *r, FILE *out, const char *name)
 
 static void print_pamt(const struct run *r, FILE *out)
 {
-	fprintf(out,
-		"%*s %s bytes, static, for %s of TDX memory: %s for 4 KiB pages, %s for 2 MiB, %s "
-		"for 1 GiB\n",
-		NAME, "PAMT", NUM(value(r, "pamt.bytes")), NUM(value(r, "pamt.memory_bytes")),
-		NUM(value(r, "pamt.bytes_4k")), NUM(value(r, "pamt.bytes_2m")),
-		NUM(value(r, "pamt.bytes_1g")));
-	fprintf(out,
-		"%*s in use: %s guest pages of 4 KiB, %s of 2 MiB, %s of 1 GiB, %s Secure-EPT "
-		"pages, %s of TDs and vCPUs\n",
-		NAME, "", NUM(value(r, "pamt.leaves_4k")), NUM(value(r, "pamt.leaves_2m")),
-		NUM(value(r, "pamt.leaves_1g")), NUM(value(r, "pamt.table_pages")),
-		NUM(value(r, "pamt.control_pages")));
+	static const char *const sizes[][2] = {{"4k", "4 KiB"}, {"2m", "2 MiB"}, {"1g", "1 GiB"}};
+	char name[48];
+	struct list l;
+
+	list_begin(&l, out, "PAMT");
+	list_item(&l, "static, %s bytes for %s of TDX memory", NUM(value(r, "pamt.bytes")),
+		  NUM(value(r, "pamt.memory_bytes")));
+	for (unsigned int i = 0; i < 3; i++) {
+		snprintf(name, sizeof(name), "pamt.bytes_%s", sizes[i][0]);
+		list_item(&l, "%s for pages of %s", NUM(value(r, name)), sizes[i][1]);
+	}
+	list_end(&l);
+	list_begin(&l, out, "  in use");
+	for (unsigned int i = 0; i < 3; i++) {
+		snprintf(name, sizeof(name), "pamt.leaves_%s", sizes[i][0]);
+		list_item(&l, "%s guest pages of %s", NUM(value(r, name)), sizes[i][1]);
+	}
+	list_item(&l, "%s Secure-EPT pages", NUM(value(r, "pamt.table_pages")));
+	list_item(&l, "%s of TDs and vCPUs", NUM(value(r, "pamt.control_pages")));
+	list_end(&l);
 }
 
 static void print_td(const struct run *r, FILE *out)
