@@ -81,6 +81,30 @@ static void one_page_of_the_other_kind_limits_the_blocks_around_it(void **state)
 	assert_int_equal(level_at(w, 0x40200, false, TPT_LEVEL_1G), TPT_LEVEL_1G);
 }
 
+static void a_tracked_page_limits_the_blocks_around_it(void **state)
+{
+	struct world *w = *state;
+	bool edge;
+
+	assert_int_equal(slot_set(w, 0, 0, 0, 0, 4 * GIB, HVA), 0);
+	assert_int_equal(track_add(&w->slots, slot_by_id(&w->slots, 0, 0), 0x40205, &edge), 0);
+	assert_int_equal(level_at(w, 0x40200, false, TPT_LEVEL_1G), TPT_LEVEL_4K);
+	assert_int_equal(level_at(w, 0x40400, false, TPT_LEVEL_1G), TPT_LEVEL_2M);
+	assert_int_equal(level_at(w, 0x80000, false, TPT_LEVEL_1G), TPT_LEVEL_1G);
+	assert_int_equal(track_remove(&w->slots, slot_by_id(&w->slots, 0, 0), 0x40205, &edge), 0);
+	assert_int_equal(level_at(w, 0x40200, false, TPT_LEVEL_1G), TPT_LEVEL_1G);
+}
+
+static void a_log_of_pages_takes_small_leaves(void **state)
+{
+	struct world *w = *state;
+
+	assert_int_equal(slot_set(w, 0, 0, TPT_MEM_LOG_DIRTY, 0, 4 * GIB, HVA), 0);
+	assert_int_equal(level_at(w, 0x40200, false, TPT_LEVEL_1G), TPT_LEVEL_4K);
+	assert_int_equal(slot_set(w, 0, 0, 0, 0, 4 * GIB, HVA), 0);
+	assert_int_equal(level_at(w, 0x40200, false, TPT_LEVEL_1G), TPT_LEVEL_1G);
+}
+
 /* ---- brute force: page by page ---- */
 
 struct layout {
@@ -173,6 +197,8 @@ int main(void)
 		world_test(memory_that_is_not_congruent_limits_the_level),
 		world_test(private_leaves_go_by_the_gmem_and_shared_ones_by_the_hva),
 		world_test(one_page_of_the_other_kind_limits_the_blocks_around_it),
+		world_test(a_tracked_page_limits_the_blocks_around_it),
+		world_test(a_log_of_pages_takes_small_leaves),
 		cmocka_unit_test(A16_random_layouts_agree_with_brute_force),
 	};
 
