@@ -169,32 +169,49 @@ static inline entry_t *walk(const struct floor *f, uint64_t gfn)
 	return &entries(f, l1)[gfn & (ENTRIES - 1)];
 }
 
-static void walk_all(struct bench *b, const uint32_t *order)
+/*
+ * One after the other, as faults come: no load of the next begins before the last one is over, so
+ * that their cache misses do not overlap. In what is measured the section's own exchange does that.
+ */
+static inline void one_by_one(bool fenced)
+{
+	if (fenced)
+		__builtin_ia32_lfence();
+}
+
+static inline __attribute__((always_inline)) void walk_all(struct bench *b, const uint32_t *order,
+							   bool fenced)
 {
 	const struct floor *f = b->own;
 	uint64_t present = 0;
 
-	for (uint64_t i = 0; i < b->units; i++)
+	for (uint64_t i = 0; i < b->units; i++, one_by_one(fenced))
 		present += atomic_load_explicit(walk(f, order[i]), memory_order_relaxed) & 1;
 	b->wrong = b->units - present;
 }
 
 static void walk_seq(struct bench *b)
 {
-	walk_all(b, b->in_order);
+	walk_all(b, b->in_order, false);
 }
 
 static void walk_rand(struct bench *b)
 {
-	walk_all(b, b->in_disorder);
+	walk_all(b, b->in_disorder, false);
 }
 
-static void cas_all(struct bench *b, const uint32_t *order)
+static void walk_rand_fenced(struct bench *b)
+{
+	walk_all(b, b->in_disorder, true);
+}
+
+static inline __attribute__((always_inline)) void cas_all(struct bench *b, const uint32_t *order,
+							  bool fenced)
 {
 	const struct floor *f = b->own;
 	uint64_t bad = 0;
 
-	for (uint64_t i = 0; i < b->units; i++) {
+	for (uint64_t i = 0; i < b->units; i++, one_by_one(fenced)) {
 		uint64_t gfn = order[i], old = 0;
 
 		bad += !atomic_compare_exchange_strong(walk(f, gfn), &old, gfn << 12 | PRESENT);
@@ -204,12 +221,17 @@ static void cas_all(struct bench *b, const uint32_t *order)
 
 static void cas_seq(struct bench *b)
 {
-	cas_all(b, b->in_order);
+	cas_all(b, b->in_order, false);
 }
 
 static void cas_rand(struct bench *b)
 {
-	cas_all(b, b->in_disorder);
+	cas_all(b, b->in_disorder, false);
+}
+
+static void cas_rand_fenced(struct bench *b)
+{
+	cas_all(b, b->in_disorder, true);
 }
 
 /* ---- a table at a time ---- */
@@ -321,6 +343,14 @@ const struct bench_op bench_floors[] = {
 	 .run = walk_rand,
 	 .check = check_full,
 	 .teardown = free_tables},
+	{.name = "floor_walk_rand_fenced",
+	 .unit = "page",
+	 .kind = BENCH_FLOOR,
+	 .what = "the same one by one: misses of two walks do not overlap",
+	 .setup = make_full_tables,
+	 .run = walk_rand_fenced,
+	 .check = check_full,
+	 .teardown = free_tables},
 	{.name = "floor_cas_seq",
 	 .unit = "page",
 	 .kind = BENCH_FLOOR,
@@ -335,6 +365,14 @@ const struct bench_op bench_floors[] = {
 	 .what = "a walk and one compare-and-exchange, in disorder",
 	 .setup = make_tables,
 	 .run = cas_rand,
+	 .check = check_full,
+	 .teardown = free_tables},
+	{.name = "floor_cas_rand_fenced",
+	 .unit = "page",
+	 .kind = BENCH_FLOOR,
+	 .what = "the same one by one: misses of two do not overlap",
+	 .setup = make_tables,
+	 .run = cas_rand_fenced,
 	 .check = check_full,
 	 .teardown = free_tables},
 	{.name = "floor_fill",

@@ -210,7 +210,8 @@ struct slot_update {
 };
 
 /*
- * Checks a region against the rules of tpt_vm_set_memory_region() and gets the memory. Exclusive.
+ * Checks a region against the rules of tpt_vm_set_memory_region() and gets the memory. No section
+ * needed: an update is under way, and nothing that is read here changes but by one.
  * Returns its -EINVAL, -EEXIST and -ENOMEM, having logged value and rule; nothing visible changed.
  * After 0 exactly one of slot_update_commit() and slot_update_abort() is owed, with no other update
  * of the VM's slots between. Whoever zaps @old in between marks it invalid first.

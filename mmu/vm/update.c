@@ -90,6 +90,21 @@ static int switch_dirty_log(struct tpt_vm *vm, const struct memslot *slot)
 	return err;
 }
 
+/* A log of a terabyte is 32 MiB to clear: not while nobody else may go on. Slots, gmems and
+ * attributes change in updates only. */
+static int prepare(struct tpt_vm *vm, const struct tpt_memory_region *region,
+		   struct slot_update *update)
+{
+	int err;
+
+	if (!(region->flags & TPT_MEM_LOG_DIRTY))
+		return slot_update_prepare(&vm->slots, region, update);
+	update_give_way(vm);
+	err = slot_update_prepare(&vm->slots, region, update);
+	update_take_back(vm);
+	return err;
+}
+
 int tpt_vm_set_memory_region(struct tpt_vm *vm, const struct tpt_memory_region *region)
 {
 	struct slot_update update;
@@ -100,7 +115,7 @@ int tpt_vm_set_memory_region(struct tpt_vm *vm, const struct tpt_memory_region *
 	err = update_begin(vm);
 	if (err)
 		return err;
-	err = slot_update_prepare(&vm->slots, region, &update);
+	err = prepare(vm, region, &update);
 	if (err)
 		goto out;
 	err = apply(vm, &update);

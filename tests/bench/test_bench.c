@@ -19,8 +19,9 @@ static void run_a_lie(struct bench *b)
 /* Those whose result is the same as if they had not been. */
 static bool leaves_no_trace(const struct bench_op *op)
 {
-	static const char *const names[] = {"spurious",	      "age_old",	"convert_unmapped",
-					    "convert_ranges", "floor_walk_seq", "floor_walk_rand"};
+	static const char *const names[] = {
+		"spurious",	  "age_old",	     "convert_unmapped",      "convert_ranges",
+		"floor_walk_seq", "floor_walk_rand", "floor_walk_rand_fenced"};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 		if (!strcmp(op->name, names[i]))
