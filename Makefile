@@ -231,18 +231,18 @@ $(PARTS): $(CORE_OBJ) $(POSIX_OBJ) $(MODULE_OBJ) $(OTHER_OBJ)
 	$(call say,AR )
 	$(Q)$(AR) rcs $@ $^
 
-# One object in which only names of one pattern can be seen from outside.
+# One object in which only names of these patterns can be seen from outside.
 define seal
 $(call say,LD )
 $(Q)$(LD) -r -o $@ $(2)
-$(Q)$(OBJCOPY) --wildcard --keep-global-symbol='$(1)' $@
+$(Q)$(OBJCOPY) --wildcard $(patsubst %,--keep-global-symbol='%',$(1)) $@
 endef
 $(BUILD)/triptych-core.o: $(CORE_OBJ)
 	$(call seal,tpt_*,$^)
 $(BUILD)/triptych-posix.o: $(POSIX_OBJ)
 	$(call seal,tpt_*,$^)
 $(BUILD)/tdxmodule.o: $(MODULE_OBJ)
-	$(call seal,tdx_module_*,$^)
+	$(call seal,tdx_module_* tdx_memory_*,$^)
 $(LIB_A): $(BUILD)/triptych-core.o $(BUILD)/triptych-posix.o
 	@rm -f $@
 	$(call say,AR )
@@ -273,11 +273,11 @@ $(BUILD)/tests/lines/test_lines: $(LINES_OBJ)
 	$(call say,LD )
 	$(Q)$(CC) $(ALL_CF) -Wl,--wrap=memcpy,--wrap=memmove,--wrap=memset $^ -lcmocka \
 		$(POSIX_LIB) -o $@
-# An example has what an embedder has: the public headers and the archive.
-$(BUILD)/examples/%: $(BUILD)/host/examples/%.o $(LIB_A)
+# An example has what an embedder has: the public headers and the archives.
+$(BUILD)/examples/%: $(BUILD)/host/examples/%.o $(LIB_A) $(MODULE_A)
 	@mkdir -p $(@D)
 	$(call say,LD )
-	$(Q)$(CC) $(ALL_CF) $^ $(POSIX_LIB) -o $@
+	$(Q)$(CC) $(ALL_CF) $^ $(POSIX_LIB) -lcrypto -o $@
 
 # ---- installation --------------------------------------------------------------------------------
 
@@ -304,7 +304,8 @@ install: all                                       ## into DESTDIR/PREFIX
 uninstall:                                         ## from DESTDIR/PREFIX
 	rm -f $(D_BIN)/triptych $(D_LIB)/libtriptych.a $(D_LIB)/libtriptych.so* \
 		$(D_LIB)/pkgconfig/triptych.pc $(addprefix $(D_INC)/,$(notdir $(HEADERS))) \
-		$(D_LIB)/libtdxmodule.a $(D_TDX)/port.h $(D_TDX)/seamcall.h $(D_TDX)/module/module.h
+		$(D_LIB)/libtdxmodule.a $(D_TDX)/port.h $(D_TDX)/seamcall.h \
+		$(D_TDX)/module/memory.h $(D_TDX)/module/module.h
 	-rmdir $(D_INC) $(D_TDX)/module $(D_TDX)
 
 -include $(patsubst %.o,%.d,$(CORE_OBJ) $(CORE_PIC) $(POSIX_OBJ) $(POSIX_PIC) $(MODULE_OBJ) \

@@ -1,10 +1,13 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-2-Clause
-# The example that the README shows is the one that the tests compile and run.
+# The examples that the documents show are those that the tests compile and run.
 set -eu
-shown=$(sed -n '/^```c$/,/^```$/p' README.md | sed '1d;$d')
-if [ "$shown" != "$(cat examples/embed.c)" ]; then
-	echo "README.md does not show examples/embed.c as it is"
-	exit 1
-fi
-echo "README.md shows examples/embed.c"
+shows() {
+	if [ "$(sed -n '/^```c$/,/^```$/p' "$1" | sed '1d;$d')" != "$(cat "$2")" ]; then
+		echo "$1 does not show $2 as it is"
+		exit 1
+	fi
+	echo "$1 shows $2"
+}
+shows README.md examples/embed.c
+shows docs/tdx.md examples/tdx_module.c

@@ -31,9 +31,9 @@ complain "names in libtriptych.a that are not tpt_*" "$($NM -g --defined-only "$
 complain "names in libtriptych.so that are not tpt_*" "$($NM -D --defined-only "$BUILD/libtriptych.so" |
 	awk '$3 !~ /^(tpt_|TRIPTYCH_)/ { print $3 }')"
 
-complain "names in libtdxmodule.a that are not tdx_module_*" \
+complain "names in libtdxmodule.a that are not tdx_module_* or tdx_memory_*" \
 	"$($NM -g --defined-only "$BUILD/libtdxmodule.a" |
-		awk 'NF == 3 && $3 !~ /^tdx_module_/ { print $3 }')"
+		awk 'NF == 3 && $3 !~ /^tdx_(module|memory)_/ { print $3 }')"
 
 # Both libraries offer the same.
 complain "names in only one of libtriptych.a and libtriptych.so" "$(comm -3 \
