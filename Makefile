@@ -237,12 +237,12 @@ $(call say,LD )
 $(Q)$(LD) -r -o $@ $(2)
 $(Q)$(OBJCOPY) --wildcard $(patsubst %,--keep-global-symbol='%',$(1)) $@
 endef
-$(BUILD)/triptych-core.o: $(CORE_OBJ)
-	$(call seal,tpt_*,$^)
-$(BUILD)/triptych-posix.o: $(POSIX_OBJ)
-	$(call seal,tpt_*,$^)
-$(BUILD)/tdxmodule.o: $(MODULE_OBJ)
-	$(call seal,tdx_module_* tdx_memory_*,$^)
+$(BUILD)/triptych-core.o: $(CORE_OBJ) Makefile
+	$(call seal,tpt_*,$(filter %.o,$^))
+$(BUILD)/triptych-posix.o: $(POSIX_OBJ) Makefile
+	$(call seal,tpt_*,$(filter %.o,$^))
+$(BUILD)/tdxmodule.o: $(MODULE_OBJ) Makefile
+	$(call seal,tdx_module_* tdx_memory_*,$(filter %.o,$^))
 $(LIB_A): $(BUILD)/triptych-core.o $(BUILD)/triptych-posix.o
 	@rm -f $@
 	$(call say,AR )
