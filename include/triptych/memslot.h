@@ -255,6 +255,20 @@ int tpt_vm_set_private(struct tpt_vm *vm, tpt_gfn start, tpt_gfn end, bool priva
 /* Is @gfn private now? */
 bool tpt_vm_is_private(struct tpt_vm *vm, tpt_gfn gfn);
 
+/*
+ * Private leaves of [start, end) become larger ones, up to max_private_level: wherever 512 of them
+ * lie side by side over one aligned block of frames, inside one memslot, with one attribute, and
+ * the gmem says that it is one block. Costs a block and a merge a leaf made, and a track and a kick
+ * for every few of them. The owner has the last word: 512 that it sees a difference in, as where
+ * the guest has accepted only some, stay what they are. Whose choice it is when, is the caller's;
+ * after a conversion back it is worth while once the guest has accepted what it got. *made (NULL is
+ * allowed) counts the leaves that were made, whatever is returned: 0; -EINVAL (empty range, or
+ * beyond the guest-physical width); -EOPNOTSUPP (private leaves are 4K); -EBUSY (external calls
+ * stayed busy: faults in a block may be RETRY until this, or a removal there, is called again);
+ * -EIO. Any thread but in a callback.
+ */
+int tpt_vm_private_recover(struct tpt_vm *vm, tpt_gfn start, tpt_gfn end, uint64_t *made);
+
 #ifdef __cplusplus
 }
 #endif

@@ -147,3 +147,87 @@ int private_merge_ahead(struct fault_env *env, tpt_gfn start, tpt_gfn end, tpt_g
 		*done = block_tables(env, start, *done, level);
 	return vm_is_dead(env->base) ? -ERR_IO : private_merge_blocked(env, start, reach, &merged);
 }
+
+/* ---- recovery: a table becomes a leaf because the host wants it ---- */
+
+/* Does the library see anything against a leaf there? */
+static bool may_recover(const struct fault_env *env, const struct memslot *slot,
+			const struct tree_iter *it)
+{
+	enum tpt_level level = (enum tpt_level)it->level;
+
+	return slot && slot->gmem && attr_is_private(env->slots, it->gfn) &&
+	       slot_max_level(env->slots, slot, it->gfn, true, level) == level &&
+	       tree_is_uniform(env->trees, it->old, it->level);
+}
+
+int private_recover_find(struct fault_env *env, struct private_recover *op)
+{
+	unsigned int looked = 0;
+	struct tree_iter it;
+	bool more = iter_start_runs(&it, env->trees, TREE_MIRROR, op->pos, op->range.end, op->level,
+				    ITER_ALL);
+
+	op->nr = 0;
+	op->from = op->pos;
+	for (; more && op->nr < PRIVATE_RECOVER_CHUNK && looked < ZAP_DIRECT_CHUNK;
+	     more = iter_next_of_runs(&it)) {
+		const struct memslot *slot;
+
+		looked++;
+		if (it.level != op->level || iter_kind(&it) != PTE_TABLE || it.gfn < op->pos ||
+		    it.gfn + tpt_level_pages(it.level) > op->range.end)
+			continue;
+		looked += TABLE_ENTRIES;
+		slot = slot_find(env->slots, 0, it.gfn);
+		if (!may_recover(env, slot, &it))
+			continue;
+		op->found[op->nr].gfn = it.gfn;
+		op->found[op->nr].pfn = pte_pfn(tree_first(env->trees, it.old));
+		op->found[op->nr++].slot = slot;
+	}
+	hold_looked(&env->base->self, looked);
+	op->pos = more ? it.gfn : op->range.end;
+	return more;
+}
+
+void private_recover_ask(struct private_recover *op)
+{
+	unsigned int nr = 0;
+
+	for (unsigned int i = 0; i < op->nr; i++) {
+		const struct memslot *slot = op->found[i].slot;
+		const struct tpt_gmem *gmem = slot->gmem;
+		enum tpt_level level = TPT_LEVEL_4K;
+		tpt_pfn pfn;
+
+		if (!gmem->ops->get_page(gmem->ctx, slot_gmem_index(slot, op->found[i].gfn), &pfn,
+					 &level) &&
+		    (unsigned int)level >= op->level && pfn.n == op->found[i].pfn.n)
+			op->found[nr++] = op->found[i];
+	}
+	op->nr = nr;
+}
+
+int private_recover_merge(struct fault_env *env, struct private_recover *op)
+{
+	struct actor *self = &env->base->self;
+	tpt_gfn pages = tpt_level_pages(op->level);
+
+	for (unsigned int i = 0; i < op->nr && !vm_is_dead(env->base); i++) {
+		tpt_gfn gfn = op->found[i].gfn;
+		struct tree_iter it;
+
+		/* A guest that accepts less may have split or mapped something meanwhile. */
+		if (iter_start_runs(&it, env->trees, TREE_MIRROR, gfn, gfn + pages, op->level,
+				    ITER_ALL) &&
+		    it.level == op->level && iter_kind(&it) == PTE_TABLE &&
+		    tree_is_uniform(env->trees, it.old, it.level) &&
+		    pte_pfn(tree_first(env->trees, it.old)).n == op->found[i].pfn.n)
+			env->trees->mirror.untracked |= !tree_block_table(self, &it);
+	}
+	if (vm_is_dead(env->base))
+		return -ERR_IO;
+	/* What an earlier operation left blocked is finished too. */
+	return private_merge_blocked(env, op->from, op->pos, &op->made);
+}

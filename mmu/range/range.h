@@ -88,6 +88,31 @@ int private_merge_ahead(struct fault_env *env, tpt_gfn start, tpt_gfn end, tpt_g
 /* What was blocked there to be merged is, or goes back. Answers as above; adds to *merged. */
 int private_merge_blocked(struct fault_env *env, tpt_gfn start, tpt_gfn end, uint64_t *merged);
 
+/* Tables that one chunk of a recovery merges: one look at all their entries is a chunk's work. */
+#define PRIVATE_RECOVER_CHUNK 8
+
+/* A recovery of large private leaves at one level. The caller keeps it between its three steps. */
+struct private_recover {
+	unsigned int level; /* of the leaves to be made */
+	struct tpt_gfn_range range;
+	tpt_gfn from, pos; /* what was looked at last; pos set to range.start first */
+	uint64_t made;	   /* leaves so far */
+	unsigned int nr;
+	struct {
+		tpt_gfn gfn;
+		tpt_pfn pfn; /* of the first leaf */
+		const struct memslot *slot;
+	} found[PRIVATE_RECOVER_CHUNK];
+};
+
+/* Finds tables from @pos on that the library sees nothing against. 1: there is more behind them. */
+int private_recover_find(struct fault_env *env, struct private_recover *op);
+/* Of those found, leaves the ones that the gmem has as one block. An update is under way; no
+ * section: the gmem may sleep. */
+void private_recover_ask(struct private_recover *op);
+/* Merges those that are left and still as they were found. Answers as private_merge_blocked(). */
+int private_recover_merge(struct fault_env *env, struct private_recover *op);
+
 /* Pages that zap.ready can tell of; a multiple of the largest leaf. */
 #define ZAP_READY_MAX (1ull << 31)
 

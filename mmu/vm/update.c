@@ -298,6 +298,45 @@ bool tpt_vm_is_private(struct tpt_vm *vm, tpt_gfn gfn)
 	return private_;
 }
 
+/* All of one level, smaller ones first: those of the next are made of them. */
+static int recover_level(struct tpt_vm *vm, struct private_recover *op)
+{
+	int more, err;
+
+	do {
+		more = private_recover_find(&vm->env, op);
+		update_give_way(vm);
+		private_recover_ask(op);
+		update_take_back(vm);
+		err = vm_is_dead(&vm->base) ? -ERR_IO : private_recover_merge(&vm->env, op);
+	} while (!err && more);
+	return err;
+}
+
+int tpt_vm_private_recover(struct tpt_vm *vm, tpt_gfn start, tpt_gfn end, uint64_t *made)
+{
+	struct private_recover op = {.range = {start, end}};
+	int err = update_begin(vm);
+
+	if (made)
+		*made = 0;
+	if (err)
+		return err;
+	if (vm->env.max_merge_level == TPT_LEVEL_4K)
+		err = -ERR_OPNOTSUPP;
+	else
+		err = attr_check(&vm->slots, start, end);
+	for (op.level = TPT_LEVEL_2M; !err && op.level <= (unsigned int)vm->env.max_merge_level;
+	     op.level++) {
+		op.pos = start;
+		err = recover_level(vm, &op);
+	}
+	update_end(vm);
+	if (made)
+		*made = op.made;
+	return err;
+}
+
 int tpt_gmem_create(struct tpt_vm *vm, uint64_t bytes, const struct tpt_gmem_ops *ops, void *ctx,
 		    struct tpt_gmem **gmem)
 {

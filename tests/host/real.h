@@ -13,6 +13,8 @@
 #include <cmocka.h>
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +25,7 @@
 
 #include "tdx/host/host.h"
 #include "tdx/module/module.h"
+#include "tdx/module/memory.h"
 
 #define GIB		(1ull << 30)
 #define REAL_BASE	(4 * GIB)     /* of the TDMR */
@@ -40,7 +43,8 @@
 struct real_vcpu {
 	struct tdx_vcpu *tdx;
 	struct tpt_vcpu *tpt;
-	bool inside; /* the guest runs on the LP of the same number */
+	pthread_mutex_t lock; /* held while something is done with a guest that may be inside */
+	bool inside;	      /* the guest runs on the LP of the same number */
 	struct tdx_guest guest;
 };
 
@@ -56,8 +60,11 @@ struct real {
 	struct tpt_vm *vm;
 	struct tpt_gmem *gmem;
 	enum tpt_level level; /* of private leaves and of the gmem's blocks */
+	bool late;	      /* caches write back as late as they may, and memory is watched */
 	struct real_vcpu vcpu[REAL_MAX_VCPUS];
-	unsigned int nr_vcpus, nr_fatal, lines, kicks;
+	unsigned int nr_vcpus, nr_fatal, lines;
+	_Atomic unsigned int kicks;
+	_Atomic int held; /* holds that vCPUs are out for */
 	char line[256];
 	/* Before each SEAMCALL; not TDX_SUCCESS: the answer, without a call. May be NULL. */
 	uint64_t (*spy)(struct real *r, const struct tdx_regs *regs);
@@ -112,7 +119,20 @@ static const struct tpt_posix_pages real_pages = {real_page_alloc, real_page_fre
 
 static inline void real_clear(void *ctx, tpt_hpa hpa, uint64_t bytes)
 {
-	memset(real_bytes(ctx, hpa.a), 0, bytes);
+	struct real *r = ctx;
+
+	if (r->late)
+		tdx_module_host_write_lines(r->module, hpa.a, NULL, bytes);
+	else
+		memset(real_bytes(ctx, hpa.a), 0, bytes);
+}
+
+static inline void real_write_back(void *ctx, tpt_hpa hpa, uint64_t bytes)
+{
+	struct real *r = ctx;
+
+	if (r->late)
+		tdx_module_host_flush(r->module, hpa.a, bytes);
 }
 
 /* -- The machine -- */
@@ -171,21 +191,23 @@ static inline void real_kick(void *ctx, struct tpt_vm *vm, enum tpt_kick_reason 
 
 	(void)vm;
 	(void)reason;
-	r->kicks++;
+	atomic_fetch_add(&r->kicks, 1);
 	for (unsigned int i = 0; i < r->nr_vcpus; i++) {
 		struct tdx_regs exit;
 
-		if (!r->vcpu[i].inside)
-			continue;
-		assert_int_equal(
-			tdx_module_vmexit(r->module, i, &interrupt, &r->vcpu[i].guest, &exit),
-			TDX_HOST);
+		pthread_mutex_lock(&r->vcpu[i].lock);
+		if (r->vcpu[i].inside)
+			assert_int_equal(tdx_module_vmexit(r->module, i, &interrupt,
+							   &r->vcpu[i].guest, &exit),
+					 TDX_HOST);
 		r->vcpu[i].inside = false;
+		pthread_mutex_unlock(&r->vcpu[i].lock);
 	}
 }
 
 static inline void real_hold(void *ctx, struct tpt_vm *vm, bool held)
 {
+	atomic_fetch_add(&((struct real *)ctx)->held, held ? 1 : -1);
 	if (held)
 		real_kick(ctx, vm, TPT_KICK_RETRY);
 }
@@ -233,6 +255,7 @@ static inline void real_make_module(struct real *r)
 		.private_hkid_min = 32,
 		.private_hkid_max = 63,
 		.global_hkid = REAL_GLOBAL,
+		.write_back = r->late ? TDX_WRITE_BACK_LATE : TDX_WRITE_BACK_AT_ONCE,
 		.nr_tdmrs = 1,
 		.tdmr = {{.base = REAL_BASE, .size = GIB}},
 		.ctx = r,
@@ -265,6 +288,7 @@ static inline void real_make_host(struct real *r)
 		.page_free = real_page_free,
 		.page_ptr = real_page_ptr,
 		.clear = real_clear,
+		.write_back = real_write_back,
 		.log = real_log,
 	};
 	const struct tdx_tdmr tdmr = {{REAL_BASE}, GIB};
@@ -329,6 +353,7 @@ static inline void real_make_vcpus(struct real *r, unsigned int nr)
 		struct tpt_roots roots;
 
 		real_lp = i;
+		pthread_mutex_init(&r->vcpu[i].lock, NULL);
 		assert_int_equal(tpt_vcpu_create(r->vm, i, &r->vcpu[i].tpt), 0);
 		assert_int_equal(tdx_vcpu_create(r->td, 0, &r->vcpu[i].tdx), 0);
 		assert_int_equal(tpt_vcpu_load_roots(r->vcpu[i].tpt, &roots), 0);
@@ -338,7 +363,7 @@ static inline void real_make_vcpus(struct real *r, unsigned int nr)
 }
 
 static inline struct real *real_create_of(unsigned int nr_vcpus, uint64_t attributes,
-					  enum tpt_level level)
+					  enum tpt_level level, bool late)
 {
 	const struct tdx_td_config config = {
 		.size = sizeof(config),
@@ -353,6 +378,7 @@ static inline struct real *real_create_of(unsigned int nr_vcpus, uint64_t attrib
 	pthread_mutex_init(&r->lock, NULL);
 	r->next = REAL_BASE;
 	r->level = level;
+	r->late = late;
 	r->bytes = mmap(NULL, GIB, PROT_READ | PROT_WRITE,
 			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	assert_ptr_not_equal(r->bytes, MAP_FAILED);
@@ -367,7 +393,7 @@ static inline struct real *real_create_of(unsigned int nr_vcpus, uint64_t attrib
 
 static inline struct real *real_create(unsigned int nr_vcpus, uint64_t attributes)
 {
-	return real_create_of(nr_vcpus, attributes, TPT_LEVEL_4K);
+	return real_create_of(nr_vcpus, attributes, TPT_LEVEL_4K, false);
 }
 
 /* -- Driving it -- */

@@ -12,7 +12,7 @@
 /* A runnable TD of private pages of 2 MiB where they can be. */
 static struct real *large(unsigned int nr_vcpus)
 {
-	struct real *r = real_create_of(nr_vcpus, 0, TPT_LEVEL_2M);
+	struct real *r = real_create_of(nr_vcpus, 0, TPT_LEVEL_2M, false);
 
 	assert_int_equal(tdx_td_finalize(r->td), 0);
 	return r;
@@ -255,7 +255,7 @@ static void test_small_pages_are_promoted_before_they_go(void **state)
 /* PAGE.ADD knows small pages only; they are promoted before a removal all the same. */
 static void test_the_build_is_of_small_pages(void **state)
 {
-	struct real *r = real_create_of(1, 0, TPT_LEVEL_2M);
+	struct real *r = real_create_of(1, 0, TPT_LEVEL_2M, false);
 	struct delta before = {{0}}, d;
 
 	(void)state;

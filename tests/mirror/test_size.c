@@ -472,6 +472,234 @@ static void a_table_left_blocked_is_anybodys_to_finish(void **state)
 	assert_int_equal(host_end(h), 1);
 }
 
+/* ---- recovery ---- */
+
+static void recovery_makes_a_leaf_of_each_block_that_it_may(void **state)
+{
+	struct host *h = td_uniform();
+	uint64_t made;
+
+	(void)state;
+	map_small(h, 2 * BLOCK, 512);
+	map_small(h, 3 * BLOCK, 511);
+	for (unsigned int i = 4; i < 14; i++)
+		map_small(h, i * BLOCK, 512);
+	forget(h);
+	assert_int_equal(tpt_vm_private_recover(h->vm, 0, 16384, &made), 0);
+	assert_int_equal(made, 12);
+	/* Eight tables are looked at in a chunk, of which one has a hole. */
+	assert_string_equal(h->ext.log, "bbbbbbbtKgggggggbbbbbtKggggg");
+	assert_int_equal(host_stats(h).mirror.pages_2m, 12);
+	assert_int_equal(host_stats(h).mirror.pages_4k, 511);
+	assert_int_equal(host_stats(h).mirror.tables, 4);
+	assert_int_equal(host_fault(h, BLOCK + 5 * PAGE, READ), TPT_RET_PF_SPURIOUS);
+	host_audit(h);
+	/* And nothing more. */
+	forget(h);
+	assert_int_equal(tpt_vm_private_recover(h->vm, 0, 16384, &made), 0);
+	assert_int_equal(made, 0);
+	assert_string_equal(h->ext.log, "");
+	host_destroy(h);
+}
+
+static void what_speaks_against_a_leaf_is_heard(void **state)
+{
+	struct host *h = td_uniform();
+	uint64_t made = 9;
+
+	(void)state;
+	/* Only a part of the block is asked for. */
+	assert_int_equal(tpt_vm_private_recover(h->vm, 513, 16384, &made), 0);
+	assert_int_equal(made, 0);
+	/* The gmem doesn't have it as one block, or doesn't know. */
+	h->gmem_level = TPT_LEVEL_4K;
+	assert_int_equal(tpt_vm_private_recover(h->vm, 0, 16384, &made), 0);
+	h->gmem_level = TPT_LEVEL_2M;
+	h->gmem_error = -EAGAIN;
+	assert_int_equal(tpt_vm_private_recover(h->vm, 0, 16384, &made), 0);
+	h->gmem_error = 0;
+	assert_string_equal(h->ext.log, "");
+	/* A part of it is somebody else's to see. */
+	assert_int_equal(convert(h, BLOCK, BLOCK + PAGE, false), 0);
+	assert_int_equal(tpt_vm_private_recover(h->vm, 0, 16384, &made), 0);
+	assert_int_equal(h->ext.calls[TPT_CALL_MERGE], 0);
+	/* Back again, and mapped: now it may. */
+	assert_int_equal(convert(h, BLOCK, BLOCK + PAGE, true), 0);
+	assert_int_equal(host_fault(h, BLOCK, READ), TPT_RET_PF_FIXED);
+	/* The owner says no, then yes. */
+	ext_fail(&h->ext, TPT_CALL_MERGE, 1, 1, -EAGAIN);
+	assert_int_equal(tpt_vm_private_recover(h->vm, 0, 16384, &made), 0);
+	assert_int_equal(made, 0);
+	host_audit(h);
+	assert_int_equal(tpt_vm_private_recover(h->vm, 0, 16384, &made), 0);
+	assert_int_equal(made, 1);
+	assert_int_equal(tpt_vm_private_recover(h->vm, 5, 5, &made), -EINVAL);
+	host_destroy(h);
+
+	h = host_create_td(0, 64 * MIB, 1);
+	assert_int_equal(tpt_vm_private_recover(h->vm, 0, 16384, &made), -EOPNOTSUPP);
+	host_destroy(h);
+}
+
+/* Another vCPU accepts less, or takes a hole out of it, while the gmem is asked. */
+static void split_meanwhile(struct host *h)
+{
+	h->in_lookup = NULL;
+	assert_int_equal(accept_small(h, 2 * BLOCK), TPT_RET_PF_FIXED);
+}
+
+static void a_guest_may_split_what_is_being_recovered(void **state)
+{
+	struct host *h = td_of(TPT_LEVEL_1G, GIB);
+	uint64_t made;
+
+	(void)state;
+	for (unsigned int i = 0; i < 512; i++)
+		assert_int_equal(host_fault(h, i * BLOCK, READ), TPT_RET_PF_FIXED);
+	h->in_lookup = split_meanwhile;
+	assert_int_equal(tpt_vm_private_recover(h->vm, 0, GIB / PAGE, &made), 0);
+	assert_int_equal(made, 0);
+	assert_int_equal(host_stats(h).mirror.pages_2m, 511);
+	host_audit(h);
+	/* From small ones to 1 GiB in one go. */
+	forget(h);
+	assert_int_equal(tpt_vm_private_recover(h->vm, 0, GIB / PAGE, &made), 0);
+	assert_int_equal(made, 2);
+	assert_string_equal(h->ext.log, "btKgbtKg");
+	assert_int_equal(host_stats(h).mirror.pages_1g, 1);
+	assert_int_equal(host_stats(h).mirror.tables, 2);
+	host_audit(h);
+	/* A small part of it goes: two sizes down, at both ends, with two tracks. */
+	forget(h);
+	assert_int_equal(convert(h, BLOCK - 2 * PAGE, BLOCK + 3 * PAGE, false), 0);
+	assert_log(h, "btKsbbtKss", 5);
+	host_audit(h);
+	/* An accept goes two down as well. */
+	assert_int_equal(accept_small(h, 100 * BLOCK), TPT_RET_PF_FIXED);
+	host_audit(h);
+	assert_int_equal(tpt_vm_teardown(h->vm), 0);
+	assert_int_equal(h->ext.leaves, 0);
+	host_destroy(h);
+}
+
+static void a_gigabyte_is_one_mapping(void **state)
+{
+	struct host *h = td_of(TPT_LEVEL_1G, GIB);
+
+	(void)state;
+	for (unsigned int i = 0; i < 512; i++)
+		assert_int_equal(host_fault(h, i * BLOCK, READ), TPT_RET_PF_FIXED);
+	forget(h);
+	/* 512 of 2 MiB, merged before they go. */
+	assert_int_equal(convert(h, 0, GIB, false), 0);
+	assert_string_equal(h->ext.log, "btKgbtKr");
+	host_destroy(h);
+}
+
+static void a_recovery_that_stays_busy_can_be_called_again(void **state)
+{
+	static const enum tpt_external_call calls[] = {TPT_CALL_BLOCK, TPT_CALL_TRACK,
+						       TPT_CALL_MERGE};
+
+	(void)state;
+	for (unsigned int i = 0; i < 3; i++) {
+		struct host *h = td_uniform();
+		uint64_t made = 0;
+		int err;
+
+		map_small(h, 2 * BLOCK, 512);
+		ext_fail(&h->ext, calls[i], 1, TRIES, -EBUSY);
+		err = tpt_vm_private_recover(h->vm, 0, 16384, &made);
+		assert_int_equal(err, calls[i] == TPT_CALL_TRACK ? -EBUSY : 0);
+		assert_int_equal(made, calls[i] == TPT_CALL_TRACK ? 0 : 1);
+		host_audit(h);
+		assert_int_equal(tpt_vm_private_recover(h->vm, 0, 16384, NULL), 0);
+		assert_int_equal(host_stats(h).mirror.pages_2m, 2);
+		assert_int_equal(host_stats(h).mirror.blocked, 0);
+		host_destroy(h);
+	}
+}
+
+/* ---- anything, while calls fail ---- */
+
+#define RANDOM_BLOCKS 8
+
+/* Each page's side, and what has come of it, against the plain map that the audit reads. */
+static void random_step(struct host *h, uint64_t *random)
+{
+	uint64_t r = *random = *random * 6364136223846793005ull + 1442695040888963407ull;
+	uint64_t page = (r >> 33) % (RANDOM_BLOCKS * 512), n = 1 + (r >> 20) % 700;
+	uint64_t end = page + n < RANDOM_BLOCKS * 512 ? page + n : RANDOM_BLOCKS * 512;
+
+	h->gmem_level = r >> 60 & 3 ? TPT_LEVEL_1G : TPT_LEVEL_4K;
+	switch (r >> 56 & 15) {
+	case 0:
+		tpt_vm_set_private(h->vm, page, end, false, NULL);
+		break;
+	case 1:
+	case 2:
+		tpt_vm_set_private(h->vm, page, end, true, NULL);
+		break;
+	case 3:
+		tpt_gmem_punch_hole(h->gmem, page * PAGE, (end - page) * PAGE);
+		break;
+	case 7:
+	case 8:
+		/* All of it new. */
+		tpt_vm_set_private(h->vm, page, end, true, NULL);
+		page = tpt_gfn_round(page, TPT_LEVEL_2M);
+		tpt_gmem_punch_hole(h->gmem, page * PAGE, BLOCK);
+		h->gmem_level = TPT_LEVEL_1G;
+		host_fault(h, page * PAGE, READ);
+		break;
+	case 4:
+		h->gmem_level = TPT_LEVEL_1G;
+		tpt_vm_private_recover(h->vm, 0, RANDOM_BLOCKS * 512, NULL);
+		break;
+	case 5:
+		accept_small(h, page * PAGE);
+		break;
+	case 6:
+		page = tpt_gfn_round(page, TPT_LEVEL_2M);
+		tpt_vm_set_private(h->vm, page, page + 512, true, NULL);
+		for (unsigned int i = 0; i < 512; i++)
+			accept_small(h, (page + i) * PAGE);
+		break;
+	default:
+		host_fault(h, page * PAGE, READ);
+	}
+}
+
+static void random_sizes_with_random_failures_leave_the_trees_equal(void **state)
+{
+	uint64_t splits = 0, merges = 0;
+
+	(void)state;
+	for (unsigned int seed = 1; seed <= 8; seed++) {
+		struct host *h = td_of(TPT_LEVEL_2M, RANDOM_BLOCKS * BLOCK);
+		uint64_t random = seed;
+
+		h->ext.random = seed;
+		for (unsigned int i = 0; i < 400; i++) {
+			/* From none to so many that calls fail after 17 tries too. */
+			static const unsigned int percent[] = {0, 20, 80, 0};
+
+			h->ext.busy_percent = percent[i / 20 % 4];
+			random_step(h, &random);
+			h->ext.busy_percent = 0;
+			host_audit(h);
+		}
+		splits += h->ext.done[TPT_CALL_SPLIT];
+		merges += h->ext.done[TPT_CALL_MERGE];
+		assert_int_equal(tpt_vm_teardown(h->vm), 0);
+		assert_int_equal(h->ext.leaves, 0);
+		assert_int_equal(h->ext.tables, 0);
+		host_destroy(h);
+	}
+	assert_true(splits > 50);
+	assert_true(merges > 50);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -494,6 +722,12 @@ int main(void)
 		cmocka_unit_test(what_the_owner_does_not_merge_goes_leaf_by_leaf),
 		cmocka_unit_test(a_merge_that_fails_loses_nothing),
 		cmocka_unit_test(a_table_left_blocked_is_anybodys_to_finish),
+		cmocka_unit_test(recovery_makes_a_leaf_of_each_block_that_it_may),
+		cmocka_unit_test(what_speaks_against_a_leaf_is_heard),
+		cmocka_unit_test(a_guest_may_split_what_is_being_recovered),
+		cmocka_unit_test(a_gigabyte_is_one_mapping),
+		cmocka_unit_test(a_recovery_that_stays_busy_can_be_called_again),
+		cmocka_unit_test(random_sizes_with_random_failures_leave_the_trees_equal),
 	};
 
 	return cmocka_run_group_tests_name("mirror size", tests, NULL, NULL);
