@@ -42,7 +42,6 @@ struct memslot_set {
 	/*
 	 * KVM's count of swaps of this address space's array: starts at as_id; a create adds the
 	 * number of address spaces once, delete and move twice (the slot passes through INVALID).
-	 * So no two sets of a VM ever have the same.
 	 */
 	uint64_t generation;
 	uint64_t changed; /* slots->changes when the set last changed */

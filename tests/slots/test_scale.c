@@ -8,9 +8,11 @@
 static uint64_t steps;
 #define SLOTS_STEP() (steps++)
 
+/* NOLINTBEGIN(bugprone-suspicious-include) */
 #include "mmu/slots/attributes.c"
 #include "mmu/slots/interval.c"
 #include "mmu/slots/memslot.c"
+/* NOLINTEND(bugprone-suspicious-include) */
 #include "tests/slots/fake_platform.h"
 
 #define HVA 0x7f0000000000ull
