@@ -26,6 +26,7 @@ struct options {
 	const char *trace, *slots, *report;
 	const struct replay_vm_ops *ops;
 	enum host_setting eager, nx, thp;
+	enum tpt_level private_level;
 	bool compare, json;
 };
 
@@ -41,7 +42,8 @@ struct input_set {
 static const char usage[] =
 	"usage: triptych replay TRACE [--vm npt|ept|td] [--slots FILE] [--compare] [--json]\n"
 	"                       [--report FILE.html] [--nx-huge-pages on|off]\n"
-	"                       [--eager-page-split on|off] [--thp on|off]\n\n"
+	"                       [--eager-page-split on|off] [--thp on|off]\n"
+	"                       [--private-level 4k|2m]\n\n"
 	"Replays a guest that KVM's trace events recorded: the model processor makes each access\n"
 	"that faulted, and the library decides what to install. TRACE is the text of tracefs,\n"
 	"trace-cmd or perf, plain or compressed (xz, gzip, zstd); - is standard input.\n\n"
@@ -52,6 +54,8 @@ static const char usage[] =
 	"  --json        the screen for programs\n"
 	"  --nx-huge-pages, --eager-page-split, --thp on|off\n"
 	"                what the recording host had; without it the trace tells, or KVM's default\n"
+	"  --private-level 4k|2m\n"
+	"                how large a TD's private pages may be (4k)\n"
 	"  --report FILE writes one HTML page: the trees over guest memory and over time\n";
 
 /* ---- progress ---- */
@@ -187,6 +191,7 @@ static int run(struct input_set *in, const struct options *o, double read_second
 		.b = in->b,
 		.dirty = &in->dirty,
 		.eager = o->eager,
+		.private_level = o->private_level,
 		.nx = o->nx,
 		.thp = o->thp,
 		.ops = o->ops,
@@ -265,6 +270,11 @@ static int parse_option(int option, struct options *o, char **argv)
 		return parse_setting(argv[0], "--eager-page-split", &o->eager);
 	case 't':
 		return parse_setting(argv[0], "--thp", &o->thp);
+	case 'p':
+		if (strcmp(optarg, "4k") && strcmp(optarg, "2m"))
+			return cli_error(argv[0], "--private-level is 4k or 2m, not %s", optarg);
+		o->private_level = strcmp(optarg, "2m") ? TPT_LEVEL_4K : TPT_LEVEL_2M;
+		return CLI_OK;
 	case 'v':
 		if (parse_kind(optarg, o))
 			return CLI_OK;
@@ -286,6 +296,8 @@ static int parse_rest(int argc, char **argv, struct options *o)
 	if (o->compare && !o->ops->comparable)
 		return cli_error(argv[0], "--compare needs --vm npt: the recording's entries are "
 					  "NPT's");
+	if (o->private_level && strcmp(o->ops->name, "td"))
+		return cli_error(argv[0], "--private-level needs --vm td");
 	if (o->slots && !strcmp(o->slots, "-") && !strcmp(o->trace, "-"))
 		return cli_error(argv[0], "standard input can't be both the trace and the slots");
 	return CLI_OK;
@@ -303,6 +315,7 @@ int cmd_replay(int argc, char **argv)
 		{"nx-huge-pages", required_argument, NULL, 'n'},
 		{"eager-page-split", required_argument, NULL, 'e'},
 		{"thp", required_argument, NULL, 't'},
+		{"private-level", required_argument, NULL, 'p'},
 		{0},
 	};
 	struct options o = {.ops = kinds[0]};

@@ -174,6 +174,7 @@ struct replay {
 	const struct dirty_plan *dirty; /* NULL: nothing is logged */
 	/* The recording host, where the user says what the trace can't. */
 	enum host_setting eager, nx, thp;
+	enum tpt_level private_level; /* of a TD's private pages at most: 2M; NONE: 4K */
 	const struct replay_vm_ops *ops;
 
 	struct sim *sim;

@@ -151,6 +151,7 @@ static int make_td(struct td_replay *m)
 		.private_bytes = m->plan.bytes,
 		.shared_bytes = 2 * REPLAY_TD_WINDOW,
 		.shared_level = m->plan.huge_pages ? TPT_LEVEL_2M : TPT_LEVEL_4K,
+		.private_level = r->private_level,
 		.event = on_event,
 		.event_ctx = m,
 		.accepted = on_accept,
@@ -443,6 +444,11 @@ static int bounce(struct td_replay *m)
 	return 0;
 }
 
+static uint64_t private_pages(const struct tpt_vm_stats *s)
+{
+	return s->mirror.pages_4k + 512 * s->mirror.pages_2m;
+}
+
 static int open_window(struct td_replay *m)
 {
 	struct tpt_vm_stats before, after;
@@ -458,8 +464,7 @@ static int open_window(struct td_replay *m)
 	tell(m, REPORT_EVENT_TO_SHARED, m->out.window, REPLAY_TD_WINDOW,
 	     "the guest makes its bounce buffer shared");
 	tpt_vm_get_stats(simtd_vm(m->td), &after);
-	m->out.window_removed = after.vcpus.external_calls[TPT_CALL_REMOVE] -
-				before.vcpus.external_calls[TPT_CALL_REMOVE];
+	m->out.window_removed = private_pages(&before) - private_pages(&after);
 	m->out.window_open_line = replay_now(m->r).line;
 	m->window = WINDOW_OPEN;
 	forget_window(m);

@@ -52,10 +52,11 @@ struct run_vm {
 	uint32_t vcpus;
 	uint32_t levels;
 	enum tpt_level leaf;
-	uint32_t chunk;	 /* tpt_vm_config.zap_chunk */
-	uint32_t flags;	 /* TPT_VM_* */
-	uint32_t ring;	 /* tpt_vm_config.dirty_ring_size */
-	bool ve_disable; /* td: TDX_ATTR_SEPT_VE_DISABLE */
+	uint32_t chunk;		      /* tpt_vm_config.zap_chunk */
+	uint32_t flags;		      /* TPT_VM_* */
+	uint32_t ring;		      /* tpt_vm_config.dirty_ring_size */
+	bool ve_disable;	      /* td: TDX_ATTR_SEPT_VE_DISABLE */
+	enum tpt_level private_level; /* td: largest private page; NONE: 4K */
 };
 
 /* A memslot and the host memory behind it. */

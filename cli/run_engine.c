@@ -378,6 +378,7 @@ static int make_td(struct run *r, char why[RUN_WHY_LEN])
 		.attributes = r->sc->vm.ve_disable ? TDX_ATTR_SEPT_VE_DISABLE : 0,
 		.zap_chunk = r->sc->vm.chunk,
 		.shared_level = r->sc->slots[0].page,
+		.private_level = r->sc->vm.private_level,
 		.event = memory_event,
 		.event_ctx = r,
 		.inject = r->inject,

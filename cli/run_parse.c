@@ -68,6 +68,8 @@ static int check_vm(struct parser *p, const struct run_vm *vm)
 	if (vm->kind == RUN_TD && (vm->flags || vm->levels != 4))
 		return word_bad(p, "a td has 4 levels and none of these flags: its private memory "
 				   "can't be logged or write-protected");
+	if (vm->private_level > (vm->kind == RUN_TD ? TPT_LEVEL_2M : TPT_LEVEL_NONE))
+		return word_bad(p, "private: 4k or 2m, and only with a td");
 	if (vm->kind != RUN_TD && vm->ve_disable)
 		return word_bad(p, "sept_ve_disable: only a td has that attribute");
 	if (vm->flags & (TPT_VM_PML | TPT_VM_NO_AD) && vm->kind != RUN_EPT)
@@ -111,6 +113,8 @@ static int parse_vm(struct parser *p)
 			err = word_level(p, "leaf", value, &vm->leaf);
 		else if ((value = word_key(p, "chunk")))
 			err = word_number32(p, "chunk", value, 1u << 20, &vm->chunk);
+		else if ((value = word_key(p, "private")))
+			err = word_level(p, "private", value, &vm->private_level);
 		else if (word_take(p, "sept_ve_disable"))
 			vm->ve_disable = true;
 		else if ((value = word_key(p, "ring"))) {

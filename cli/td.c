@@ -242,7 +242,8 @@ static int make_vm(struct simtd *td, char *why, size_t why_size)
 		.shared_bit = tdx_td_shared_bit(td->tdx),
 		.address_spaces = 1,
 		.max_leaf_level = TPT_LEVEL_2M,
-		.max_private_level = TPT_LEVEL_4K,
+		.max_private_level =
+			td->config.private_level ? td->config.private_level : TPT_LEVEL_4K,
 		.zap_chunk = td->config.zap_chunk,
 		.backing = &simtd_backing_ops,
 		.backing_ctx = td,

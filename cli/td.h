@@ -50,8 +50,9 @@ struct simtd_config {
 	uint64_t shared_bytes;	/* the same for shared memory */
 	uint64_t attributes;	/* TDX_ATTR_* */
 	uint32_t zap_chunk;	/* tpt_vm_config.zap_chunk */
-	/* Frames behind shared memory come in blocks of this size: 4K or 2M; NONE = 4K. */
-	enum tpt_level shared_level;
+	/* Frames behind shared and private memory come in blocks of this size, and private pages
+	 * are accepted and mapped so where they can be: 4K or 2M; NONE = 4K. */
+	enum tpt_level shared_level, private_level;
 
 	/* Hears all that the library tells. May be NULL. */
 	tpt_event_fn *event;
@@ -153,7 +154,11 @@ enum simtd_touch {
  * not.
  */
 int simtd_guest_touch(struct simtd *td, unsigned int vcpu, const struct simtd_access *access);
-/* TDG.MEM.PAGE.ACCEPT of each page of [gpa, gpa + size). Pages accepted before are no error. */
+/*
+ * TDG.MEM.PAGE.ACCEPT of each page of [gpa, gpa + size). Pages accepted before are no error. With
+ * private_level 2M a guest accepts whole blocks that it has never converted a part of, also around
+ * the page of a #VE; where the size doesn't fit it falls back to small pages.
+ */
 int simtd_guest_accept(struct simtd *td, unsigned int vcpu, uint64_t gpa, uint64_t size);
 /*
  * MapGPA: [gpa, gpa + size) becomes shared or private, in as many calls as the host wants. @gpa

@@ -7,12 +7,14 @@
 
 #include <errno.h>
 #include <sched.h>
+#include <stdatomic.h>
 
 /* #VEs that one access may take: not accepted, then at most as often again as a host can remove
  * the page under it. */
 #define VE_TRIES 64
 /* Tries while another vCPU is accepting the same page. */
 #define ACCEPT_TRIES 100000
+#define BLOCK_BYTES  (2ull << 20)
 /* Answers "again from the same address" before the guest gives up. */
 #define MAP_TRIES 1000
 
@@ -24,12 +26,13 @@ static int call(struct simtd *td, unsigned int vcpu, struct tdx_regs *regs)
 	return ret > 0 ? -EPROTO : ret;
 }
 
-static int accept_page(struct simtd *td, unsigned int vcpu, uint64_t gpa)
+/* One ACCEPT at a level as the module counts it. 1: there are smaller pages. */
+static int accept_at(struct simtd *td, unsigned int vcpu, uint64_t gpa, unsigned int level)
 {
 	for (unsigned int i = 0; i < ACCEPT_TRIES; i++) {
 		struct tdx_regs regs = {
 			.rax = TDG_MEM_PAGE_ACCEPT,
-			.rcx = tdx_page_info(gpa, 0),
+			.rcx = tdx_page_info(gpa, level),
 		};
 		int err = call(td, vcpu, &regs);
 
@@ -39,6 +42,8 @@ static int accept_page(struct simtd *td, unsigned int vcpu, uint64_t gpa)
 		case TDX_SUCCESS:
 		case TDX_PAGE_ALREADY_ACCEPTED:
 			return 0;
+		case TDX_PAGE_SIZE_MISMATCH:
+			return 1;
 		case TDX_OPERAND_BUSY:
 			sched_yield();
 			continue;
@@ -47,6 +52,39 @@ static int accept_page(struct simtd *td, unsigned int vcpu, uint64_t gpa)
 		}
 	}
 	return -EBUSY;
+}
+
+/* The guest's record of the block around @gpa; NULL: not all of it is memory. */
+static _Atomic uint8_t *record_of(struct simtd *td, uint64_t gpa)
+{
+	uint64_t block = gpa & ~(BLOCK_BYTES - 1);
+	struct simtd_slot *s = simtd_find_slot(td, block, BLOCK_BYTES);
+
+	return s ? &s->converted[block / BLOCK_BYTES - s->gpa / BLOCK_BYTES] : NULL;
+}
+
+/* Accepts the page, and with it all of its block if it never was anything else. */
+static int accept_page(struct simtd *td, unsigned int vcpu, uint64_t gpa)
+{
+	const _Atomic uint8_t *record = record_of(td, gpa);
+	int ret = 1;
+
+	if (td->config.private_level >= TPT_LEVEL_2M && record && !atomic_load(record))
+		ret = accept_at(td, vcpu, gpa & ~(BLOCK_BYTES - 1), 1);
+	if (ret == 1)
+		ret = accept_at(td, vcpu, gpa, 0);
+	return ret > 0 ? -EPROTO : ret;
+}
+
+/* The guest is about to change what a part of these blocks is. */
+static void note_conversion(struct simtd *td, uint64_t gpa, uint64_t size)
+{
+	for (uint64_t at = gpa & ~(BLOCK_BYTES - 1); at < gpa + size; at += BLOCK_BYTES) {
+		_Atomic uint8_t *record = record_of(td, at);
+
+		if (record)
+			atomic_store(record, 1);
+	}
 }
 
 int simtd_guest_accept(struct simtd *td, unsigned int vcpu, uint64_t gpa, uint64_t size)
@@ -155,6 +193,7 @@ int simtd_guest_map_gpa(struct simtd *td, unsigned int vcpu, uint64_t gpa, uint6
 {
 	uint64_t at = private_ ? gpa : gpa | td->shared, end = at + size;
 
+	note_conversion(td, gpa, size);
 	for (unsigned int stuck = 0; stuck < simtd_tries(td, MAP_TRIES);) {
 		struct tdx_regs regs = {.r11 = GHCI_MAP_GPA, .r12 = at, .r13 = end - at};
 		int err = vmcall(td, vcpu, &regs);

@@ -29,6 +29,8 @@ struct simtd_slot {
 	uint64_t gpa, pages, hva;
 	struct tpt_gmem *gmem;
 	uint64_t *private_hpa, *shared_hpa;
+	/* What the guest knows of each block of 2 MiB: it has converted some of it. */
+	_Atomic uint8_t *converted;
 };
 
 /* An LP with a vCPU. Everything is under @lock unless it says

@@ -27,19 +27,81 @@ struct simtd_slot *simtd_find_slot(struct simtd *td, uint64_t gpa, uint64_t size
 	return NULL;
 }
 
+/* Frames of a slot's pages, private or shared. */
+struct frames {
+	uint64_t *hpa;
+	uint64_t *pages; /* how many there are in all slots */
+	unsigned int node;
+	enum tpt_level level; /* of blocks, if they can be */
+};
+
+static struct frames private_frames(struct simtd_slot *s)
+{
+	return (struct frames){s->private_hpa, &s->td->private_pages, 0,
+			       s->td->config.private_level};
+}
+
+static struct frames shared_frames(struct simtd_slot *s)
+{
+	return (struct frames){s->shared_hpa, &s->td->shared_pages, 1, s->td->config.shared_level};
+}
+
+/* A whole 2 MiB block, if none of its pages has a frame yet and the slot has all of them. */
+static bool alloc_block(struct simtd_slot *s, const struct frames *f, uint64_t index)
+{
+	uint64_t first = index & ~511ull, hpa;
+
+	if (f->level < TPT_LEVEL_2M || (s->gpa | s->hva) % BLOCK_BYTES || first + 512 > s->pages)
+		return false;
+	for (uint64_t i = first; i < first + 512; i++)
+		if (f->hpa[i])
+			return false;
+	if (machine_mem_alloc(s->td->machine, f->node, 9, &hpa))
+		return false;
+	for (uint64_t i = 0; i < 512; i++)
+		f->hpa[first + i] = hpa + i * TD_PAGE;
+	*f->pages += 512;
+	return true;
+}
+
+/* Is the block around the page one aligned 2 MiB of host memory? */
+static bool is_block(const struct simtd_slot *s, const struct frames *f, uint64_t index)
+{
+	uint64_t first = index & ~511ull;
+
+	if (s->gpa % BLOCK_BYTES || first + 512 > s->pages || f->hpa[first] % BLOCK_BYTES ||
+	    !f->hpa[first])
+		return false;
+	for (uint64_t i = 0; i < 512; i++)
+		if (f->hpa[first + i] != f->hpa[first] + i * TD_PAGE)
+			return false;
+	return true;
+}
+
+/* The page's frame, which it gets on first use, and the size of the block that it is in. */
+static int frame_of(struct simtd_slot *s, const struct frames *f, uint64_t index, tpt_pfn *pfn,
+		    enum tpt_level *level)
+{
+	int err = 0;
+
+	if (!f->hpa[index] && !alloc_block(s, f, index)) {
+		err = machine_mem_alloc(s->td->machine, f->node, 0, &f->hpa[index]);
+		*f->pages += !err;
+	}
+	*pfn = tpt_hpa_to_pfn((tpt_hpa){f->hpa[index]});
+	*level = !err && is_block(s, f, index) ? TPT_LEVEL_2M : TPT_LEVEL_4K;
+	return err;
+}
+
 /* guest_memfd: a frame for each page on first use. */
 static int get_page(void *ctx, uint64_t index, tpt_pfn *pfn, enum tpt_level *level)
 {
 	struct simtd_slot *s = ctx;
-	int err = 0;
+	const struct frames f = private_frames(s);
+	int err;
 
 	pthread_mutex_lock(&s->td->frames);
-	if (!s->private_hpa[index]) {
-		err = machine_mem_alloc(s->td->machine, 0, 0, &s->private_hpa[index]);
-		s->td->private_pages += !err;
-	}
-	*pfn = tpt_hpa_to_pfn((tpt_hpa){s->private_hpa[index]});
-	*level = TPT_LEVEL_4K;
+	err = frame_of(s, &f, index, pfn, level);
 	pthread_mutex_unlock(&s->td->frames);
 	return err;
 }
@@ -84,59 +146,19 @@ static const struct tpt_gmem_ops gmem_ops = {
 	.free_range = free_range,
 };
 
-/* A whole 2 MiB block, if none of its pages has a frame yet and the slot has all of them. */
-static bool alloc_block(struct simtd_slot *s, uint64_t index)
-{
-	uint64_t first = index & ~511ull, hpa;
-
-	if (s->td->config.shared_level < TPT_LEVEL_2M || (s->gpa | s->hva) % BLOCK_BYTES ||
-	    first + 512 > s->pages)
-		return false;
-	for (uint64_t i = first; i < first + 512; i++)
-		if (s->shared_hpa[i])
-			return false;
-	if (machine_mem_alloc(s->td->machine, 1, 9, &hpa))
-		return false;
-	for (uint64_t i = 0; i < 512; i++)
-		s->shared_hpa[first + i] = hpa + i * TD_PAGE;
-	s->td->shared_pages += 512;
-	return true;
-}
-
-/* Is the block around the page one aligned 2 MiB of host memory? */
-static bool is_block(const struct simtd_slot *s, uint64_t index)
-{
-	uint64_t first = index & ~511ull;
-
-	if (s->gpa % BLOCK_BYTES || first + 512 > s->pages || s->shared_hpa[first] % BLOCK_BYTES)
-		return false;
-	for (uint64_t i = 0; i < 512; i++)
-		if (s->shared_hpa[first + i] != s->shared_hpa[first] + i * TD_PAGE)
-			return false;
-	return true;
-}
-
 static int lookup(void *ctx, const struct tpt_backing_query *q, struct tpt_backing_page *page)
 {
 	struct simtd *td = ctx;
 	struct simtd_slot *s = simtd_find_slot(td, q->gfn << TPT_PAGE_SHIFT, TD_PAGE);
-	uint64_t index;
-	int err = 0;
+	struct frames f;
+	int err;
 
 	if (!s)
 		return -EFAULT;
-	index = q->gfn - (s->gpa >> TPT_PAGE_SHIFT);
+	f = shared_frames(s);
+	*page = (struct tpt_backing_page){.writable = true};
 	pthread_mutex_lock(&td->frames);
-	if (!s->shared_hpa[index] && !alloc_block(s, index)) {
-		err = machine_mem_alloc(td->machine, 1, 0, &s->shared_hpa[index]);
-		td->shared_pages += !err;
-	}
-	if (!err)
-		*page = (struct tpt_backing_page){
-			.pfn = tpt_hpa_to_pfn((tpt_hpa){s->shared_hpa[index]}),
-			.writable = true,
-			.level = is_block(s, index) ? TPT_LEVEL_2M : TPT_LEVEL_4K,
-		};
+	err = frame_of(s, &f, q->gfn - (s->gpa >> TPT_PAGE_SHIFT), &page->pfn, &page->level);
 	pthread_mutex_unlock(&td->frames);
 	return err;
 }
@@ -191,15 +213,17 @@ int simtd_convert(struct simtd *td, const struct simtd_slot *slot, uint64_t gpa,
 
 /* ---- slots ---- */
 
-/* Both arrays, or neither. */
+/* All arrays, or none. */
 static int alloc_arrays(struct simtd_slot *s)
 {
 	s->private_hpa = calloc(s->pages, sizeof(*s->private_hpa));
 	s->shared_hpa = calloc(s->pages, sizeof(*s->shared_hpa));
-	if (s->private_hpa && s->shared_hpa)
+	s->converted = calloc(s->pages / 512 + 1, sizeof(*s->converted));
+	if (s->private_hpa && s->shared_hpa && s->converted)
 		return 0;
 	free(s->private_hpa);
 	free(s->shared_hpa);
+	free((void *)s->converted);
 	return -ENOMEM;
 }
 
@@ -219,7 +243,8 @@ int simtd_add_slot(struct simtd *td, uint64_t gpa, uint64_t size)
 		return -ENOSPC;
 	if (!size || (gpa | size) % TD_PAGE || gpa + size < gpa || gpa + size > td->shared)
 		return -EINVAL;
-	*s = (struct simtd_slot){td, gpa, size / TD_PAGE, region.hva.a, NULL, NULL, NULL};
+	*s = (struct simtd_slot){
+		.td = td, .gpa = gpa, .pages = size / TD_PAGE, .hva = region.hva.a};
 	err = alloc_arrays(s);
 	if (err)
 		return err;
@@ -262,6 +287,7 @@ void simtd_free_slots(struct simtd *td)
 		free_frames(td, s->shared_hpa, 0, s->pages, &td->shared_pages);
 		free(s->private_hpa);
 		free(s->shared_hpa);
+		free((void *)s->converted);
 	}
 	td->nr_slots = 0;
 }

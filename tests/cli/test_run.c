@@ -144,6 +144,19 @@ static void conversions_cost_two_calls_a_page_and_one_track_each(void **state)
 	assert_int_equal(counted("flush.conversion"), 64);
 }
 
+static void a_boot_with_huge_pages_costs_one_of_each_a_block(void **state)
+{
+	(void)state;
+	run_shipped("td-huge");
+	/* 64 MiB, and a page that left and came back. */
+	assert_int_equal(counted("exit.accept_violation"), 32 + 1);
+	assert_int_equal(counted("seamcall.TDH.MEM.PAGE.AUG"), 32 + 1);
+	assert_int_equal(counted("seamcall.TDH.MEM.SEPT.ADD"), 2);
+	assert_int_equal(counted("seamcall.TDH.MEM.PAGE.DEMOTE"), 1);
+	assert_int_equal(counted("mirror.pages_2m"), 31);
+	assert_int_equal(counted("mirror.pages_4k"), 512);
+}
+
 static void boot_costs_one_exit_and_one_aug_a_page(void **state)
 {
 	(void)state;
@@ -819,6 +832,7 @@ int main(void)
 		cmocka_unit_test(churn_takes_only_what_the_slot_mapped),
 		cmocka_unit_test(conversions_cost_two_calls_a_page_and_one_track_each),
 		cmocka_unit_test(boot_costs_one_exit_and_one_aug_a_page),
+		cmocka_unit_test(a_boot_with_huge_pages_costs_one_of_each_a_block),
 		cmocka_unit_test(teardown_with_the_key_gone_costs_one_call_a_page),
 		cmocka_unit_test(memory_comes_by_adding_by_accepting_ahead_and_by_touching),
 		cmocka_unit_test(without_ve_a_guest_accepts_first_or_is_stopped),
