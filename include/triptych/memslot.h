@@ -235,7 +235,8 @@ int tpt_gmem_create(struct tpt_vm *vm, uint64_t bytes, const struct tpt_gmem_ops
 /*
  * Punches [offset, offset + len) (bytes, 4 KiB aligned): private entries over it are removed, then
  * ops->free_range() is called. Shared entries are touched only where memory is IN_PLACE. -EINVAL;
- * -EBUSY as for slots: some entries are still there, nothing was freed; call again.
+ * -EBUSY as for slots: some entries are still there, nothing was freed; call again. -ENOMEM: no
+ * page for the table that a large private leaf becomes of which the hole takes a part.
  */
 int tpt_gmem_punch_hole(struct tpt_gmem *gmem, uint64_t offset, uint64_t len);
 /* Destroys it. -EBUSY while a slot is bound to it. Its pages are the embedder's: no free_range().
