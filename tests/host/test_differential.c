@@ -21,6 +21,7 @@ struct guest {
 	int16_t page[PAGES]; /* the byte that all of the page holds */
 	uint64_t compared, sizes[2];
 	pthread_t thread;
+	unsigned int steps; /* that it lives */
 };
 
 /* Calls that are answered so without being made, of a hundred. */
@@ -275,9 +276,9 @@ static void *live(void *arg)
 	struct guest *g = arg;
 
 	luck = g->random;
-	for (unsigned int i = 0; i < STEPS; i++)
+	for (unsigned int i = 0; i < g->steps; i++)
 		step(g);
-	for (unsigned int i = 0; i < PAGES; i++)
+	for (unsigned int i = 0; i < PAGES && g->steps == STEPS; i++)
 		compare(g, i);
 	return NULL;
 }
@@ -289,19 +290,19 @@ static void watch_memory(struct real *r)
 			fail_msg("%s", tdx_memory_event_name(kind));
 }
 
-/* One world, from its build to its end in whatever state the guests left it. */
-static void run(uint64_t seed, unsigned int percent)
+/* The guests live, each so many steps. */
+static void let_live(struct real *r, struct guest *g, uint64_t seed, unsigned int percent,
+		     unsigned int steps)
 {
-	struct real *r = real_create_of(GUESTS, 0, TPT_LEVEL_2M, true);
-	static struct guest g[GUESTS];
-	uint64_t small = 0, large = 0;
-
 	assert_int_equal(tdx_td_finalize(r->td), 0);
 	r->spy = refuse_some;
 	atomic_store(&bad_luck, percent);
 	for (unsigned int i = 0; i < GUESTS; i++) {
-		g[i] = (struct guest){
-			.r = r, .lp = i, .base = i * BLOCKS * BLOCK, .random = seed * 100 + i};
+		g[i] = (struct guest){.r = r,
+				      .lp = i,
+				      .base = i * BLOCKS * BLOCK,
+				      .random = seed * 100 + i,
+				      .steps = steps};
 		forget(&g[i], 0, PAGES);
 		assert_int_equal(pthread_create(&g[i].thread, NULL, live, &g[i]), 0);
 	}
@@ -310,6 +311,16 @@ static void run(uint64_t seed, unsigned int percent)
 	r->spy = NULL;
 	real_lp = REAL_HOST_LP;
 	real_stop(r);
+}
+
+/* One world, from its build to its end in whatever state the guests left it. */
+static void run(uint64_t seed, unsigned int percent)
+{
+	struct real *r = real_create_of(GUESTS, 0, TPT_LEVEL_2M, true);
+	static struct guest g[GUESTS];
+	uint64_t small = 0, large = 0;
+
+	let_live(r, g, seed, percent, STEPS);
 	real_audit(r);
 	for (unsigned int i = 0; i < GUESTS; i++) {
 		assert_true(g[i].compared > STEPS);
@@ -337,11 +348,28 @@ static void test_the_same_while_calls_are_busy_and_interrupted(void **state)
 	run(12, 40);
 }
 
+/* Killed after a step or a few: whatever was pending, blocked or half converted goes back. */
+static void test_a_td_that_is_killed_anywhere_gives_all_back(void **state)
+{
+	static struct guest g[GUESTS];
+
+	(void)state;
+	for (unsigned int i = 0; i < 24; i++) {
+		struct real *r = real_create_of(GUESTS, 0, TPT_LEVEL_2M, true);
+
+		let_live(r, g, 100 + i, i % 3 * 20, 1 + i % 6);
+		real_audit(r);
+		watch_memory(r);
+		real_destroy(r);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_every_page_holds_what_was_written_to_it),
 		cmocka_unit_test(test_the_same_while_calls_are_busy_and_interrupted),
+		cmocka_unit_test(test_a_td_that_is_killed_anywhere_gives_all_back),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
