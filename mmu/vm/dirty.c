@@ -192,6 +192,7 @@ static int take_and_protect(struct tpt_vm *vm, const struct memslot *slot, uint6
 	for (uint64_t i = 0; i < words && !err;) {
 		struct taken t;
 
+		t.gfn = 0;
 		t.nr = t.used = 0;
 		for (; i < words && fits(&t, slot->base_gfn + first + 64 * i); i++) {
 			uint64_t bits =

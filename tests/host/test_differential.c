@@ -39,7 +39,8 @@ static uint64_t refuse_some(struct real *r, const struct tdx_regs *regs)
 	unsigned int leaf = regs->rax & TDX_RAX_LEAF;
 
 	(void)r;
-	if (leaf < TDH_MEM_PAGE_ADD || leaf == TDH_VP_ENTER || leaf == TDH_MEM_SEPT_RD ||
+	/* Not the guest's entry, which is leaf 0. */
+	if (leaf < TDH_MEM_PAGE_ADD || leaf == TDH_MEM_SEPT_RD ||
 	    draw(&luck) % 100 >= atomic_load(&bad_luck))
 		return TDX_SUCCESS;
 	if (leaf == TDH_MEM_PAGE_DEMOTE || leaf == TDH_MEM_PAGE_PROMOTE)

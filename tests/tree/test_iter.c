@@ -251,10 +251,11 @@ static void leave_out_the_way(struct world *w)
 /* Works on some of a run: the whole of it, or as far as it likes, or up to a table. */
 static unsigned int note_run(struct world *w, struct tree_iter *it)
 {
-	unsigned int nr = pick(w, 2) ? it->nr : 1 + (unsigned int)pick(w, it->nr);
 	struct tree_iter at = *it;
+	unsigned int nr;
 
-	assert_true(it->nr > 0 && it->nr <= it->left);
+	must(it->nr > 0 && it->nr <= it->left);
+	nr = pick(w, 2) ? it->nr : 1 + (unsigned int)pick(w, it->nr);
 	for (unsigned int i = 0; i < nr; i++) {
 		at.entry = it->entry + i;
 		at.gfn = it->gfn + i * tpt_level_pages(it->level);
