@@ -15,7 +15,7 @@
 
 #include "tests/tdx/world.h"
 
-#define INV_MAX_TDS    8
+#define INV_MAX_TDS    32
 #define INV_MAX_TABLES 512
 #define INV_NR_2M      (WORLD_SIZE / WORLD_2M)
 #define INV_NR_PAMT    (WORLD_NR_PAGES + INV_NR_2M + 2)
