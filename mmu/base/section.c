@@ -130,6 +130,9 @@ static void let_in(struct vm_base *base)
 	for (struct actor *a = base->actors; a; a = a->next) {
 		uint64_t refused = MARK_REFUSED;
 
+		/* Only read: who was not refused keeps his line to himself. */
+		if (atomic_load_explicit(&a->mark, memory_order_relaxed) != MARK_REFUSED)
+			continue;
 		for (unsigned int i = 0; i < LET_IN_RELAXES; i++) {
 			if (atomic_load_explicit(&a->mark, memory_order_relaxed) != MARK_REFUSED)
 				break;

@@ -141,7 +141,7 @@ static inline bool is_leaf_kind(enum pte_kind kind)
 static inline void account(struct actor *actor, enum tpt_tree_kind tree, unsigned int level,
 			   enum pte_kind kind, int n)
 {
-	if (kind == PTE_LEAF || kind == PTE_BLOCKED)
+	if (is_leaf_kind(kind))
 		count_add(actor, count_tree(tree, level), n);
 	if (kind == PTE_BLOCKED || kind == PTE_BLOCKED_TABLE)
 		count_add(actor, count_tree(tree, COUNT_TREE_BLOCKED), n);
