@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: BSD-2-Clause
+# The guest that tests/boot runs, on the bare machine and on the hypervisor; included by the Makefile.
+
+GUEST_DIR := tests/boot/guest
+GUEST_CF  := -ffreestanding -mno-red-zone -mgeneral-regs-only -fno-stack-protector -fno-pie \
+	     -fcf-protection=none -fno-asynchronous-unwind-tables
+GUEST_OBJ := $(patsubst $(GUEST_DIR)/%,$(BUILD)/guest/%.o,$(basename \
+	     $(sort $(wildcard $(GUEST_DIR)/*.c $(GUEST_DIR)/*.S))))
+
+# No sanitizer: it has no runtime here.
+$(BUILD)/guest/%.o: $(GUEST_DIR)/%.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(call say,CC )
+	$(Q)$(CC) $(WARN) $(CFLAGS) $(GUEST_CF) -I. -MMD -MP -c $< -o $@
+$(BUILD)/guest/%.o: $(GUEST_DIR)/%.S $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(call say,AS )
+	$(Q)$(CC) $(CFLAGS) $(GUEST_CF) -I. -MMD -MP -c $< -o $@
+
+$(BUILD)/guest/guest.elf64: $(GUEST_OBJ) $(GUEST_DIR)/guest.ld
+	$(call say,LD )
+	$(Q)$(LD) -nostdlib -static -no-pie -z max-page-size=4096 -z noexecstack --no-warn-rwx-segments \
+		-T $(GUEST_DIR)/guest.ld -o $@ $(GUEST_OBJ)
+# A multiboot loader takes 32-bit ELF only.
+$(BUILD)/guest.elf: $(BUILD)/guest/guest.elf64
+	$(call say,ELF)
+	$(Q)$(OBJCOPY) -O elf32-i386 $< $@
+
+-include $(GUEST_OBJ:.o=.d)

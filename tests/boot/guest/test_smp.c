@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * CPUs that use memory, and each other's, while CPU 0 has the tables below taken away. Private
+ * memory is test_td.c's.
+ */
+#include "tests/boot/guest/guest.h"
+
+static void begin_others(work_fn *work, void *arg)
+{
+	for (unsigned int id = 1; id < smp_count(); id++)
+		smp_begin(id, work, arg);
+}
+
+static bool others_work(void)
+{
+	for (unsigned int id = 1; id < smp_count(); id++)
+		if (smp_working(id))
+			return true;
+	return false;
+}
+
+static void end_others(void)
+{
+	for (unsigned int id = 1; id < smp_count(); id++)
+		smp_end(id);
+}
+
+static void all_cpus_check_in(void)
+{
+	unsigned int wanted = machine.vcpus;
+
+	expect(!machine.hv || smp_count() == wanted, "%u CPUs for %u", smp_count(), wanted);
+	for (unsigned int i = 0; i < smp_count(); i++)
+		for (unsigned int j = 0; j < i; j++)
+			expect(cpus[i].apic_id != cpus[j].apic_id, "%u and %u have one APIC ID", i,
+			       j);
+}
+
+/* A counter with its lock, one without, and how often each CPU adds. */
+struct counters {
+	struct spinlock lock;
+	uint32_t n;
+	volatile uint64_t locked;
+	uint64_t atomic;
+};
+
+static void add_to_counters(void *arg)
+{
+	struct counters *counters = arg;
+
+	for (uint32_t i = 0; i < counters->n; i++) {
+		spin_lock(&counters->lock);
+		counters->locked++;
+		spin_unlock(&counters->lock);
+		__atomic_fetch_add(&counters->atomic, 1, __ATOMIC_RELAXED);
+	}
+}
+
+static void counters_are_exact(void)
+{
+	struct counters *counters = open_memory(machine.free, PAGE);
+	uint64_t wanted;
+
+	*counters = (struct counters){.n = 20000 * machine.rounds};
+	wanted = (uint64_t)counters->n * smp_count();
+	begin_others(add_to_counters, counters);
+	add_to_counters(counters);
+	while (others_work())
+		zap_all();
+	end_others();
+	expect(counters->locked == wanted, "under a lock: %lu for %lu", counters->locked, wanted);
+	expect(counters->atomic == wanted, "atomic: %lu for %lu", counters->atomic, wanted);
+	close_memory(machine.free, PAGE);
+}
+
+#define PART (2 * LARGE_PAGE)
+
+/* Pages of all CPUs in turn: they meet in the tables, and in a large leaf. */
+static void use_own_pages(void *memory)
+{
+	const unsigned int id = this_cpu()->id, step = smp_count();
+	uint8_t *at = memory;
+
+	for (unsigned int round = 0; round < machine.rounds; round++) {
+		for (uint64_t i = id; i < PART / PAGE; i += step)
+			fill(at + i * PAGE, PAGE, i + round);
+		for (uint64_t i = id; i < PART / PAGE; i += step)
+			expect_filled(at + i * PAGE, PAGE, i + round, "own page");
+	}
+}
+
+static void unmap_some(uint64_t *random)
+{
+	uint64_t first = random_next(random) % (PART / PAGE);
+	uint64_t pages = 1 + random_next(random) % (PART / PAGE - first);
+
+	hv_call(HV_CALL_UNMAP, machine.free + first * PAGE, pages * PAGE, 0);
+}
+
+static void pages_survive_zaps(void)
+{
+	void *open = open_memory(machine.free, PART);
+
+	begin_others(use_own_pages, open);
+	do
+		zap_all();
+	while (others_work());
+	end_others();
+	close_memory(machine.free, PART);
+}
+
+static void all_touch_fresh_pages_at_once(void)
+{
+	void *open = open_memory(machine.free, PART);
+
+	for (unsigned int i = 0; i < 2 * machine.rounds; i++) {
+		zap_all();
+		begin_others(use_own_pages, open);
+		use_own_pages(open);
+		end_others();
+	}
+	close_memory(machine.free, PART);
+}
+
+static void pages_survive_unmaps(void)
+{
+	void *open = open_memory(machine.free, PART);
+	uint64_t random = 3;
+
+	begin_others(use_own_pages, open);
+	do
+		unmap_some(&random);
+	while (others_work());
+	end_others();
+	close_memory(machine.free, PART);
+}
+
+static void each_ipi_arrives_once(void)
+{
+	for (unsigned int id = 1; id < smp_count(); id++) {
+		const volatile uint32_t *arrived = &cpus[id].arrived[VECTOR_IPI];
+		uint32_t first = *arrived, n = 50 * machine.rounds;
+
+		for (uint32_t i = 0; i < n && *arrived == first + i; i++) {
+			zap_all();
+			apic_send(id, VECTOR_IPI);
+			WAIT_UNTIL(*arrived != first + i);
+		}
+		expect(*arrived == first + n, "CPU %u: %u IPIs for %u", id, *arrived - first, n);
+	}
+}
+
+const struct test smp_tests[] = {
+	{"smp_all_cpus_check_in", all_cpus_check_in, NEEDS_CPUS},
+	{"smp_counters_are_exact", counters_are_exact, NEEDS_CPUS},
+	{"smp_each_ipi_arrives_once", each_ipi_arrives_once, NEEDS_CPUS},
+	{"smp_all_touch_fresh_pages_at_once", all_touch_fresh_pages_at_once, NEEDS_CPUS},
+	{"smp_pages_survive_zaps", pages_survive_zaps, NEEDS_CPUS},
+	{"smp_pages_survive_unmaps", pages_survive_unmaps, NEEDS_HV | NEEDS_CPUS},
+	{0},
+};
