@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What a guest can ask of the hypervisor: numbers only, shared by both sides. Never a type of the
+ * library's.
+ */
+#ifndef HYPERVISOR_ABI_H
+#define HYPERVISOR_ABI_H
+
+/* CPUID leaf 4000_0000h: EBX, ECX, EDX spell "TriptychHV". A guest without it runs on the bare
+ * machine, where VMMCALL is #UD. */
+#define HV_CPUID	   0x40000000u
+#define HV_CPUID_SIGNATURE "TriptychHV\0"
+
+/*
+ * VMMCALL: RAX the number, RDI, RSI, RDX the arguments; RAX the answer (a negative errno where
+ * something can fail), RDI and RSI more of it. Other registers stay. An unknown number is answered
+ * with -ENOSYS.
+ */
+#define HV_CALL_INFO                                                                          \
+	0x54500000		   /* RAX HV_INFO_*; RDI, RSI: first and last + 1 byte of the \
+				      hypervisor's own memory, which no guest reaches */
+#define HV_CALL_ZAP_ALL 0x54500001 /* every direct table goes at once (tpt_vm_zap_all_fast) */
+#define HV_CALL_FAULTS                                                             \
+	0x54500002 /* RAX: faults of this vCPU that installed or changed an entry; \
+		      RDI: that were answered with "again" or "was there already" */
+#define HV_CALL_CONVERT                                                         \
+	0x54500003 /* RDI gpa without the shared bit, RSI bytes, RDX 1 private, \
+		      0 shared. -EINVAL in a VM without private memory */
+#define HV_CALL_APIC                                                                            \
+	0x54500004		  /* RDI register offset in the local APIC's page, RSI value: a \
+				     write, for guests whose code the hypervisor can't read */
+#define HV_CALL_LOOKUP 0x54500005 /* RDI gpa: is it mapped now? RAX 1 or 0; RDI the level */
+#define HV_CALL_UNMAP                                                          \
+	0x54500006 /* RDI gpa, RSI bytes: the host takes its memory back for a \
+		      moment, as an MMU notifier does: shared mappings go */
+
+/* HV_CALL_INFO */
+#define HV_INFO_SHARED_BIT(info) ((unsigned int)(info)&63) /* 0: there is none */
+#define HV_INFO_VCPUS(info)	 ((unsigned int)((info) >> 8) & 255)
+#define HV_INFO_LEVEL(info)	 ((unsigned int)((info) >> 16) & 3) /* largest leaf: 1, 2, 3 */
+#define HV_INFO_QUIET(info)                                                 \
+	((unsigned int)((info) >> 20) & 1) /* nothing but the guest changes \
+					      its tables: faults can be counted */
+
+/* Ports at which a guest ends the machine: QEMU's isa-debug-exit, whose exit status will be
+ * (value << 1) | 1. */
+#define HV_PORT_EXIT 0xf4
+
+/* The GPA bit that means shared, in a confidential VM. */
+#define HV_SHARED_BIT 47
+
+#endif
