@@ -13,11 +13,10 @@
 #define MSR_GS_BASE 0xc0000101u
 
 /* Page-table entries: AMD64 APM vol. 2, 5.3. */
-#define PTE_PRESENT  1ull
-#define PTE_WRITE    2ull
-#define PTE_UNCACHED 0x18ull
-#define PTE_LARGE    0x80ull
-#define PTE_NX	     (1ull << 63)
+#define PTE_PRESENT 1ull
+#define PTE_WRITE   2ull
+#define PTE_LARGE   0x80ull
+#define PTE_NX	    (1ull << 63)
 
 struct cpuid {
 	uint32_t eax, ebx, ecx, edx;

@@ -52,10 +52,11 @@ void print_into(char *text, size_t bytes, const char *fmt, __builtin_va_list arg
 
 enum need {
 	NEEDS_NOTHING = 0,
-	NEEDS_HV = 1,	 /* there is nothing to test on a bare machine */
-	NEEDS_TD = 2,	 /* private memory */
-	NEEDS_CPUS = 4,	 /* two of them */
-	NEEDS_QUIET = 8, /* countable faults */
+	NEEDS_HV = 1,	  /* there is nothing to test on a bare machine */
+	NEEDS_TD = 2,	  /* private memory */
+	NEEDS_PLAIN = 4,  /* none of it */
+	NEEDS_CPUS = 8,	  /* two of them */
+	NEEDS_QUIET = 16, /* countable faults */
 };
 
 /* The name is the behaviour. A table of tests ends with one that has none. */

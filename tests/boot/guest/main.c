@@ -133,6 +133,8 @@ static const char *why_not(unsigned int needs)
 		return "no hypervisor";
 	if ((needs & NEEDS_TD) && !is_td())
 		return "no private memory";
+	if ((needs & NEEDS_PLAIN) && is_td())
+		return "memory is private";
 	if ((needs & NEEDS_CPUS) && smp_count() < 2)
 		return "one CPU";
 	if ((needs & NEEDS_QUIET) && !machine.quiet)

@@ -8,6 +8,11 @@
 
 #include "tests/boot/guest/guest.h"
 
+#define VECTOR_DE 0
+#define VECTOR_UD 6
+#define VECTOR_GP 13
+#define VECTOR_PF 14
+
 _Static_assert(offsetof(struct cpu, fixup) == 8, "PROBE");
 _Static_assert(offsetof(struct cpu, fixup_rsp) == 16, "PROBE");
 

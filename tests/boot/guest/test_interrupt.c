@@ -5,10 +5,6 @@
  */
 #include "tests/boot/guest/probe.h"
 
-#define VECTOR_DE 0
-#define VECTOR_UD 6
-#define VECTOR_PF 14
-
 /* Page fault error codes: AMD64 APM vol. 2, 8.4.2. */
 #define ERROR_PRESENT 1u
 #define ERROR_WRITE   2u
@@ -124,23 +120,40 @@ static void periodic_timer_goes_on(void)
 	use_home_tables();
 }
 
-static void halted_cpu_wakes_up(void)
+/* A CPU that sleeps on can't say so: another has an eye on it. */
+static void watch(void *awake)
+{
+	if (!WAIT_UNTIL(__atomic_load_n((bool *)awake, __ATOMIC_ACQUIRE)))
+		panic("the halted CPU doesn't wake up");
+}
+
+static void halt_until_timer(void)
 {
 	const volatile uint32_t *arrived = &this_cpu()->arrived[VECTOR_TIMER];
+	uint32_t before = *arrived;
 
-	for (unsigned int i = 0; i < 5 * machine.rounds; i++) {
-		uint32_t before = *arrived;
-
+	interrupts_off();
+	apic_timer_periodic(1000000); /* more than one: should the first come before HLT */
+	zap_all();
+	while (*arrived == before) {
+		interrupts_on_and_halt();
 		interrupts_off();
-		apic_timer_periodic(1000000); /* more than one: should the first come before HLT */
-		zap_all();
-		while (*arrived == before) {
-			interrupts_on_and_halt();
-			interrupts_off();
-		}
-		apic_timer_stop();
-		interrupts_on();
 	}
+	apic_timer_stop();
+	interrupts_on();
+}
+
+static void halted_cpu_wakes_up(void)
+{
+	bool awake = false;
+
+	if (smp_count() > 1)
+		smp_begin(1, watch, &awake);
+	for (unsigned int i = 0; i < 5 * machine.rounds; i++)
+		halt_until_timer();
+	__atomic_store_n(&awake, true, __ATOMIC_RELEASE);
+	if (smp_count() > 1)
+		smp_end(1);
 }
 
 static void expect_exception(int vector, int wanted, uint64_t error, uint32_t arrived_before)
@@ -185,21 +198,6 @@ struct access {
 	uint64_t error;
 };
 
-static int probe_read(uint64_t va)
-{
-	return probe_read1(va);
-}
-
-static int probe_write(uint64_t va)
-{
-	return probe_write1(va);
-}
-
-static int probe_fetch(uint64_t va)
-{
-	return probe_call(va);
-}
-
 static void expect_page_fault(const struct access *access)
 {
 	uint64_t va = scratch_map(1, access->entry | (machine.free_end - PAGE));
@@ -214,11 +212,11 @@ static void expect_page_fault(const struct access *access)
 static void page_faults_arrive_with_their_codes(void)
 {
 	static const struct access accesses[] = {
-		{probe_read, 0, 0},
-		{probe_write, 0, ERROR_WRITE},
-		{probe_fetch, 0, ERROR_FETCH},
-		{probe_write, PTE_PRESENT, ERROR_PRESENT | ERROR_WRITE},
-		{probe_fetch, PTE_PRESENT | PTE_NX, ERROR_PRESENT | ERROR_FETCH},
+		{probe_read1, 0, 0},
+		{probe_write1, 0, ERROR_WRITE},
+		{probe_call, 0, ERROR_FETCH},
+		{probe_write1, PTE_PRESENT, ERROR_PRESENT | ERROR_WRITE},
+		{probe_call, PTE_PRESENT | PTE_NX, ERROR_PRESENT | ERROR_FETCH},
 	};
 
 	use_far_tables();

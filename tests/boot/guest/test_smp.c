@@ -36,10 +36,10 @@ static void all_cpus_check_in(void)
 			       j);
 }
 
-/* A counter with its lock, one without, and how often each CPU adds. */
+/* A counter with its lock and one without; how often each CPU adds, once all are there. */
 struct counters {
 	struct spinlock lock;
-	uint32_t n;
+	uint32_t n, there;
 	volatile uint64_t locked;
 	uint64_t atomic;
 };
@@ -48,12 +48,17 @@ static void add_to_counters(void *arg)
 {
 	struct counters *counters = arg;
 
+	__atomic_fetch_add(&counters->there, 1, __ATOMIC_ACQ_REL);
+	WAIT_UNTIL(__atomic_load_n(&counters->there, __ATOMIC_ACQUIRE) == smp_count());
 	for (uint32_t i = 0; i < counters->n; i++) {
+		if (this_cpu()->id == 0 && i % 16384 == 0)
+			zap_all();
 		spin_lock(&counters->lock);
 		counters->locked++;
 		spin_unlock(&counters->lock);
-		__atomic_fetch_add(&counters->atomic, 1, __ATOMIC_RELAXED);
 	}
+	for (uint32_t i = 0; i < counters->n; i++)
+		__atomic_fetch_add(&counters->atomic, 1, __ATOMIC_RELAXED);
 }
 
 static void counters_are_exact(void)
@@ -61,12 +66,10 @@ static void counters_are_exact(void)
 	struct counters *counters = open_memory(machine.free, PAGE);
 	uint64_t wanted;
 
-	*counters = (struct counters){.n = 20000 * machine.rounds};
+	*counters = (struct counters){.n = 400000 * machine.rounds};
 	wanted = (uint64_t)counters->n * smp_count();
 	begin_others(add_to_counters, counters);
 	add_to_counters(counters);
-	while (others_work())
-		zap_all();
 	end_others();
 	expect(counters->locked == wanted, "under a lock: %lu for %lu", counters->locked, wanted);
 	expect(counters->atomic == wanted, "atomic: %lu for %lu", counters->atomic, wanted);
@@ -81,7 +84,7 @@ static void use_own_pages(void *memory)
 	const unsigned int id = this_cpu()->id, step = smp_count();
 	uint8_t *at = memory;
 
-	for (unsigned int round = 0; round < machine.rounds; round++) {
+	for (unsigned int round = 0; round < 4 * machine.rounds; round++) {
 		for (uint64_t i = id; i < PART / PAGE; i += step)
 			fill(at + i * PAGE, PAGE, i + round);
 		for (uint64_t i = id; i < PART / PAGE; i += step)

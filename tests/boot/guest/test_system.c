@@ -6,7 +6,6 @@
 
 #define CPUID_EXTENDED 0x80000001u
 #define ECX_SVM	       (1u << 2)
-#define VECTOR_GP      13
 
 static void svm_is_hidden(void)
 {
@@ -21,14 +20,29 @@ static void svm_is_hidden(void)
 
 static void unknown_calls_are_refused(void)
 {
-	const uint64_t enosys = 38;
+	const int64_t enosys = 38;
 
-	expect(hv_call(0, 0, 0, 0).rax == -enosys, "call 0 is answered");
-	expect(hv_call(~0ull, 0, 0, 0).rax == -enosys, "call -1 is answered");
+	expect(hv_call(0, 0, 0, 0).rax == (uint64_t)-enosys, "call 0 is answered");
+	expect(hv_call(~0ull, 0, 0, 0).rax == (uint64_t)-enosys, "call -1 is answered");
+}
+
+static void plain_memory_is_not_converted(void)
+{
+	const int64_t einval = 22;
+	volatile uint64_t *word = (volatile uint64_t *)machine.free;
+
+	*word = 1;
+	expect(hv_call(HV_CALL_CONVERT, machine.free, PAGE, 0).rax == (uint64_t)-einval,
+	       "made shared");
+	expect(hv_call(HV_CALL_CONVERT, machine.free, PAGE, 1).rax == (uint64_t)-einval,
+	       "made private");
+	expect(*word == 1, "content lost");
 }
 
 const struct test system_tests[] = {
 	{"system_svm_is_hidden", svm_is_hidden, NEEDS_HV},
 	{"system_unknown_calls_are_refused", unknown_calls_are_refused, NEEDS_HV},
+	{"system_plain_memory_is_not_converted", plain_memory_is_not_converted,
+	 NEEDS_HV | NEEDS_PLAIN},
 	{0},
 };
