@@ -85,21 +85,21 @@ static size_t word_length(const char *word)
 	return n;
 }
 
-/* A loader may put the file's name first: only letters of test names make a wish. */
 static bool is_wish(const char *word, size_t length)
 {
 	for (size_t i = 0; i < length; i++)
-		if (word[i] != '_' && (word[i] < 'a' || word[i] > 'z'))
+		if (word[i] == '=')
 			return false;
 	return length;
 }
 
+/* Loaders put the image's name first. */
 static bool is_wanted(const char *name)
 {
 	bool wishes = false;
-	size_t length;
+	size_t length = word_length(cmdline);
 
-	for (const char *word = cmdline; *word; word += length + (word[length] == ' ')) {
+	for (const char *word = cmdline + length; *word; word += length + (word[length] == ' ')) {
 		length = word_length(word);
 		if (!is_wish(word, length))
 			continue;
