@@ -138,6 +138,67 @@ static void pages_survive_unmaps(void)
 	close_memory(machine.free, PART);
 }
 
+/* A page that a CPU reads all the time, and what that has cost once it's gone. */
+struct watched {
+	const volatile uint64_t *page;
+	bool gone; /* set after the call that takes it away has returned */
+	uint32_t reads;
+	uint64_t faults;
+};
+
+static uint64_t all_faults(void)
+{
+	struct hv_answer faults = hv_call(HV_CALL_FAULTS, 0, 0, 0);
+
+	return faults.rax + faults.rdi;
+}
+
+/* All that is used here is mapped before faults are counted: then only what is taken away costs
+ * one. */
+static void read_until_gone(void *arg)
+{
+	struct watched *watched = arg;
+	uint64_t before = 0;
+
+	for (unsigned int i = 0; i < 100; i++) {
+		(void)*watched->page;
+		before = all_faults();
+	}
+	while (!__atomic_load_n(&watched->gone, __ATOMIC_ACQUIRE)) {
+		(void)*watched->page;
+		__atomic_fetch_add(&watched->reads, 1, __ATOMIC_RELAXED);
+	}
+	(void)*watched->page;
+	watched->faults = all_faults() - before;
+}
+
+static void take_away(uint64_t gpa, const void *page, bool zap)
+{
+	struct watched watched = {.page = page};
+
+	smp_begin(1, read_until_gone, &watched);
+	expect(WAIT_UNTIL(__atomic_load_n(&watched.reads, __ATOMIC_RELAXED) > 1000), "no reads");
+	if (zap)
+		zap_all();
+	else
+		hv_call(HV_CALL_UNMAP, gpa, PAGE, 0);
+	__atomic_store_n(&watched.gone, true, __ATOMIC_RELEASE);
+	smp_end(1);
+	expect(watched.faults != 0, "read without a fault after %s", zap ? "a zap" : "an unmap");
+}
+
+/* Another CPU's translation doesn't outlive the call, though what it leads to would still be there.
+ */
+static void taken_away_is_gone_at_once(void)
+{
+	uint64_t gpa = machine.free + PART / 2;
+	void *open = open_memory(gpa, PAGE);
+
+	for (unsigned int i = 0; i < 8 * machine.rounds; i++)
+		take_away(gpa, open, i & 1);
+	close_memory(gpa, PAGE);
+}
+
 static void each_ipi_arrives_once(void)
 {
 	for (unsigned int id = 1; id < smp_count(); id++) {
@@ -160,5 +221,6 @@ const struct test smp_tests[] = {
 	{"smp_all_touch_fresh_pages_at_once", all_touch_fresh_pages_at_once, NEEDS_CPUS},
 	{"smp_pages_survive_zaps", pages_survive_zaps, NEEDS_CPUS},
 	{"smp_pages_survive_unmaps", pages_survive_unmaps, NEEDS_HV | NEEDS_CPUS},
+	{"smp_taken_away_is_gone_at_once", taken_away_is_gone_at_once, NEEDS_HV | NEEDS_CPUS},
 	{0},
 };
