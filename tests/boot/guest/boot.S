@@ -117,7 +117,7 @@ park:
 /* What a startup IPI starts, copied to TRAMPOLINE: real mode, CS the page, IP 0. */
 	.section .rodata
 	.code16
-	.global trampoline, trampoline_end
+	.global trampoline, trampoline_bytes
 trampoline:
 	cli
 	xor %ax, %ax
@@ -136,7 +136,10 @@ trampoline:
 	jmp *%eax
 2:	.word boot_gdt_end - boot_gdt - 1
 	.long boot_gdt
-trampoline_end:
+3:
+	.balign 4
+trampoline_bytes:
+	.long 3b - trampoline
 
 /*
  * A stub a vector, 16 bytes each, on pages of their own. Those exceptions that push no error code get

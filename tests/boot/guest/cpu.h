@@ -24,12 +24,9 @@ struct cpuid {
 
 static inline struct cpuid cpuid(uint32_t leaf)
 {
-	struct cpuid r;
+	struct cpuid r = {.eax = leaf};
 
-	__asm__ volatile("cpuid"
-			 : "=a"(r.eax), "=b"(r.ebx), "=c"(r.ecx), "=d"(r.edx)
-			 : "a"(leaf), "c"(0)
-			 : "memory");
+	__asm__ volatile("cpuid" : "+a"(r.eax), "=b"(r.ebx), "+c"(r.ecx), "=d"(r.edx) : : "memory");
 	return r;
 }
 

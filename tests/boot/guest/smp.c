@@ -4,7 +4,8 @@
  */
 #include "tests/boot/guest/guest.h"
 
-extern char trampoline[], trampoline_end[];
+extern const char trampoline[];
+extern const uint32_t trampoline_bytes;
 extern volatile uint32_t cpus_started; /* boot.S: each takes a number */
 extern void guest_main(void);
 void cpu_main(unsigned int id);
@@ -59,7 +60,7 @@ void smp_start(void)
 {
 	uint64_t since;
 
-	memcpy((void *)TRAMPOLINE, trampoline, (size_t)(trampoline_end - trampoline));
+	memcpy((void *)TRAMPOLINE, trampoline, trampoline_bytes);
 	apic_wake_others(TRAMPOLINE / PAGE);
 	if (machine.vcpus > 1)
 		WAIT_UNTIL(smp_count() >= machine.vcpus);
