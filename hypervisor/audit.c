@@ -50,7 +50,8 @@ static void check_leaf(struct walk *w, uint64_t gpa, unsigned int level, uint64_
 	w->writable += !!(entry & W);
 	if ((entry & ADDR & (bytes - 1)) || !(entry & U))
 		fault(w, "a leaf that the processor would not take", gpa, level, entry);
-	if ((entry & D) && !(entry & W))
+	/* Where writes are watched W is taken from what was written. */
+	if ((entry & D) && !(entry & W) && !options.dirty && !options.split)
 		fault(w, "a leaf was written that can't be", gpa, level, entry);
 	if (is_private) {
 		if (pa != spare.start + gpa)

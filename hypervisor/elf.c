@@ -17,7 +17,7 @@
 #define INFO_WORDS   0x9800
 #define INFO_BYTES   0x1000
 /* The first word of a command line is the image's name. */
-#define NAME "guest "
+#define NAME "guest.elf "
 
 struct header {
 	uint32_t magic, flags, checksum;
@@ -87,10 +87,11 @@ static uint64_t load_elf(void)
 	bool wide = e32->elf.ident[4] == 2;
 	uint64_t at = wide ? e64->phoff : e32->phoff;
 	unsigned int nr = wide ? e64->phnum : e32->phnum;
+	unsigned int step = wide ? e64->phentsize : e32->phentsize;
 
 	for (unsigned int i = 0; i < nr; i++) {
-		const struct phdr32 *p = (const void *)(image + at + i * sizeof(*p));
-		const struct phdr64 *q = (const void *)(image + at + i * sizeof(*q));
+		const struct phdr32 *p = (const void *)(image + at + i * step);
+		const struct phdr64 *q = (const void *)(image + at + i * step);
 
 		if ((wide ? q->type : p->type) != PT_LOAD)
 			continue;

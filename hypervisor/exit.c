@@ -347,6 +347,11 @@ void exit_handle(struct vcpu *v)
 	case SVM_EXIT_INIT:
 		v->exits[EXIT_KICK]++;
 		break;
+	case SVM_EXIT_IRET: /* from its handler of an NMI; the instruction is still to come */
+		v->exits[EXIT_OTHER]++;
+		v->nmi_masked = false;
+		v->vmcb->intercept1 &= ~SVM_INTERCEPT_IRET;
+		break;
 	case SVM_EXIT_CPUID:
 		v->exits[EXIT_CPUID]++;
 		on_cpuid(v);

@@ -22,7 +22,7 @@
 #define GIB (1024 * MIB)
 
 /* errno values, as in the library's answers */
-#define ERR_IO    5
+#define ERR_IO	  5
 #define ERR_AGAIN 11
 #define ERR_NOMEM 12
 #define ERR_BUSY  16
@@ -120,6 +120,8 @@ static inline uint64_t now_ms(void);
 /* ---- apic.c ---- */
 #define APIC_ID	    0x020
 #define APIC_EOI    0x0b0
+#define APIC_LDR    0x0d0
+#define APIC_DFR    0x0e0
 #define APIC_SVR    0x0f0
 #define APIC_ICR    0x300
 #define APIC_ICR2   0x310
@@ -171,6 +173,7 @@ struct registers {
 #define ASK_INIT    (1u << 0)
 #define ASK_STARTUP (1u << 1) /* vector in startup_vector */
 #define ASK_STOP    (1u << 2)
+#define ASK_NMI	    (1u << 3)
 
 enum exit_kind {
 	EXIT_NPF,
@@ -191,11 +194,12 @@ struct vcpu {
 	struct tpt_vcpu *tpt;
 	struct cpu *cpu;
 	uint32_t id;
-	bool waiting; /* for a start-up IPI */
+	bool waiting;		      /* for a start-up IPI */
+	bool nmi_pending, nmi_masked; /* the guest's own */
 	uint8_t startup_vector;
-	_Atomic uint32_t asked;	 /* ASK_* */
-	_Atomic uint32_t kicked; /* an NMI of ours is on its way */
-	_Atomic uint32_t parked; /* stopped for good */
+	_Atomic uint32_t apic_ldr; /* as the guest wrote it */
+	_Atomic uint32_t asked;	   /* ASK_* */
+	_Atomic uint32_t parked;   /* stopped for good */
 	/* Counted by this vCPU only. */
 	uint64_t exits[EXIT_NR], entries, reinjected, outside_tsc, npf_tsc, flushes;
 };

@@ -7,11 +7,22 @@
 
 #define ICR_LOGICAL (1u << 11)
 #define ICR_LEVEL   (1u << 15)
+#define DFR_FLAT    0xf
 #define TO_ALL_IDS  0xff
 #define TO_SELF	    1
 #define TO_ALL	    2
 
-/* Is @to meant by what the guest wrote? INIT and start-up IPIs go to ids, or to all. */
+/* APM vol. 2, "Logical Destination Mode": a bit for each, or clusters of four. */
+static bool is_meant_logically(const struct vcpu *to, uint32_t id)
+{
+	uint32_t own_bits = atomic_load(&to->apic_ldr) >> 24;
+
+	if (apic_read(APIC_DFR) >> 28 == DFR_FLAT)
+		return id & own_bits;
+	return (id >> 4 == own_bits >> 4 || id >> 4 == 0xf) && id & own_bits & 0xf;
+}
+
+/* Is @to meant by what the guest wrote? */
 static bool is_meant(const struct vcpu *from, const struct vcpu *to, uint32_t command)
 {
 	uint32_t id = apic_read(APIC_ICR2) >> 24;
@@ -20,6 +31,8 @@ static bool is_meant(const struct vcpu *from, const struct vcpu *to, uint32_t co
 		return to == from;
 	if (ICR_TO(command))
 		return to != from || ICR_TO(command) == TO_ALL;
+	if (command & ICR_LOGICAL)
+		return is_meant_logically(to, id);
 	return id == TO_ALL_IDS || id == to->cpu->apic_id;
 }
 
@@ -36,6 +49,9 @@ static void tell(struct vcpu *to, uint32_t command)
 		to->startup_vector = (uint8_t)command;
 		vcpu_ask(to, ASK_STARTUP);
 		break;
+	case ICR_NMI:
+		vcpu_ask(to, ASK_NMI);
+		break;
 	default:
 		apic_send(to->cpu->apic_id, command & ~(ICR_TO_MASK | ICR_LOGICAL));
 	}
@@ -44,8 +60,9 @@ static void tell(struct vcpu *to, uint32_t command)
 static void send(struct vcpu *v, uint32_t command)
 {
 	uint32_t mode = ICR_MODE(command);
+	bool watched = mode == ICR_INIT || mode == ICR_STARTUP || mode == ICR_NMI;
 
-	if (mode != ICR_INIT && mode != ICR_STARTUP && ICR_TO(command) <= TO_SELF) {
+	if (!watched && ICR_TO(command) <= TO_SELF) {
 		apic_write(APIC_ICR, command);
 		return;
 	}
@@ -56,6 +73,8 @@ static void send(struct vcpu *v, uint32_t command)
 
 void lapic_write(struct vcpu *v, uint32_t reg, uint32_t value)
 {
+	if (reg == APIC_LDR)
+		atomic_store(&v->apic_ldr, value);
 	if (reg == APIC_ICR)
 		send(v, value);
 	else

@@ -10,6 +10,7 @@
 #define SVM_INTERCEPT_NMI      (1u << 1)
 #define SVM_INTERCEPT_INIT     (1u << 3)
 #define SVM_INTERCEPT_CPUID    (1u << 18)
+#define SVM_INTERCEPT_IRET     (1u << 20)
 #define SVM_INTERCEPT_INVLPGA  (1u << 26)
 #define SVM_INTERCEPT_IOIO     (1u << 27)
 #define SVM_INTERCEPT_MSR      (1u << 28)
@@ -21,6 +22,7 @@
 #define SVM_EXIT_NMI	  0x61
 #define SVM_EXIT_INIT	  0x63
 #define SVM_EXIT_CPUID	  0x72
+#define SVM_EXIT_IRET	  0x74
 #define SVM_EXIT_INVLPGA  0x7a
 #define SVM_EXIT_IOIO	  0x7b
 #define SVM_EXIT_MSR	  0x7c

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
  * One processor of the guest, on one of the machine's: its registers, its loop, and how it is got
- * out. Interrupts go straight to the guest; the one thing that gets it out is an NMI.
+ * out. Interrupts go straight to the guest; the one thing that gets it out is an NMI. Each that
+ * comes is taken for the hypervisor's: two that meet are one, so it can't be known better. A
+ * device's would be lost; those that the guest sends itself never become real ones.
  */
 #include "hypervisor/cpu.h"
 #include "hypervisor/hv.h"
@@ -99,13 +101,9 @@ void vcpu_init_long(struct vcpu *v, uint64_t rip, uint64_t cr3)
 void vcpu_inject(struct vcpu *v, enum svm_event_type type, unsigned int vector, bool has_error,
 		 uint32_t error)
 {
-	/* Only one at a time: what was being delivered comes first. An NMI can come again. */
-	if (v->vmcb->event_inj & SVM_EVENT_VALID) {
-		if (type != SVM_EVENT_NMI)
-			machine_end(END_BAD, 0, "an exception in the delivery of another event");
-		apic_send(v->cpu->apic_id, ICR_NMI << 8 | ICR_ASSERT);
-		return;
-	}
+	/* Only one at a time. */
+	if (v->vmcb->event_inj & SVM_EVENT_VALID)
+		machine_end(END_BAD, 0, "an exception in the delivery of another event");
 	v->vmcb->event_inj = SVM_EVENT_VALID | (uint64_t)type << 8 | vector |
 			     (has_error ? SVM_EVENT_ERROR | (uint64_t)error << 32 : 0);
 }
@@ -141,7 +139,6 @@ static void reinject(struct vcpu *v)
 
 void vcpu_kick(struct vcpu *v)
 {
-	atomic_store(&v->kicked, 1);
 	apic_send(v->cpu->apic_id, ICR_NMI << 8 | ICR_ASSERT);
 }
 
@@ -149,6 +146,24 @@ void vcpu_ask(struct vcpu *v, uint32_t what)
 {
 	atomic_fetch_or(&v->asked, what);
 	vcpu_kick(v);
+}
+
+/*
+ * The guest's own NMIs, which it asks for at its APIC. One at a time, until its handler returns;
+ * where another event goes first, a kick brings the vCPU out again right behind it.
+ */
+static void inject_nmi(struct vcpu *v)
+{
+	if (!v->nmi_pending || v->nmi_masked)
+		return;
+	if (v->vmcb->event_inj & SVM_EVENT_VALID) {
+		vcpu_kick(v);
+		return;
+	}
+	vcpu_inject(v, SVM_EVENT_NMI, VECTOR_NMI, false, 0);
+	v->nmi_pending = false;
+	v->nmi_masked = true;
+	v->vmcb->intercept1 |= SVM_INTERCEPT_IRET;
 }
 
 /* Lets an NMI that is pending come through to the hypervisor's own handler. */
@@ -180,15 +195,16 @@ static void do_asked(struct vcpu *v)
 		v->waiting = true;
 	if ((asked & ASK_STARTUP) && v->waiting)
 		vcpu_init_real(v, v->startup_vector);
+	if (asked & ASK_NMI)
+		v->nmi_pending = true;
 }
 
 /* The housekeeper kicks again whoever sleeps over what he was asked. */
-static void wait_for_startup(struct vcpu *v)
+static void wait_for_startup(void)
 {
 	cpu_stgi();
 	cpu_halt();
 	cpu_clgi();
-	atomic_store(&v->kicked, 0);
 }
 
 /* ---- into the guest ---- */
@@ -220,7 +236,7 @@ static bool enter(struct vcpu *v, bool *flush)
 
 static void run_once(struct vcpu *v, bool *flush)
 {
-	uint64_t now;
+	uint64_t now, faults = v->exits[EXIT_NPF];
 
 	if (!enter(v, flush)) {
 		cpu_pause();
@@ -240,7 +256,7 @@ static void run_once(struct vcpu *v, bool *flush)
 	exit_handle(v);
 	now = rdtsc() - now;
 	v->outside_tsc += now;
-	if (v->vmcb->exit_code == SVM_EXIT_NPF)
+	if (v->exits[EXIT_NPF] != faults)
 		v->npf_tsc += now;
 }
 
@@ -253,15 +269,15 @@ void vcpu_loop(struct vcpu *v)
 	cpu_clgi();
 	for (;;) {
 		do_asked(v);
-		if (v->waiting)
-			wait_for_startup(v);
-		else
-			run_once(v, &flush);
-		if (v->vmcb->exit_code == SVM_EXIT_NMI) {
-			v->vmcb->exit_code = 0;
-			take_nmi();
-			if (!atomic_exchange(&v->kicked, 0))
-				vcpu_inject(v, SVM_EVENT_NMI, VECTOR_NMI, false, 0);
+		if (v->waiting) {
+			wait_for_startup();
+			continue;
 		}
+		inject_nmi(v);
+		run_once(v, &flush);
+		if (v->vmcb->exit_code != SVM_EXIT_NMI)
+			continue;
+		v->vmcb->exit_code = 0;
+		take_nmi();
 	}
 }

@@ -101,7 +101,7 @@ void tpt_vm_config_init(struct tpt_vm_config *config, enum tpt_format format);
 
 /*
  * Creates a VM. 0 and *vm, or -EINVAL (a field is out of its range, or flags contradict: the log
- * says which), -ENOMEM. An external table needs shared_bit, EPT, SELF_SNOOP and neither
+ * says which), -ENOMEM. An external table needs shared_bit, SELF_SNOOP and neither
  * SLOT_ZAP_ALL nor IGNORE_GUEST_PAT.
  */
 int tpt_vm_create(const struct tpt_vm_config *config, struct tpt_vm **vm);

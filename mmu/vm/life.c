@@ -82,9 +82,9 @@ static int config_check(const struct tpt_vm_config *c)
 		 "backing: a whole table of this version"},
 		{c->external && !external_is_whole(c->external),
 		 "external: a whole table of this version"},
-		{c->external && (!c->shared_bit || c->format != TPT_FORMAT_EPT ||
-				 !(c->flags & TPT_VM_SELF_SNOOP) || c->address_spaces != 1),
-		 "external: needs EPT, a shared bit, self-snoop and one address space"},
+		{c->external && (!c->shared_bit || !(c->flags & TPT_VM_SELF_SNOOP) ||
+				 c->address_spaces != 1),
+		 "external: needs a shared bit, self-snoop and one address space"},
 		{c->external && (c->flags & (TPT_VM_SLOT_ZAP_ALL | TPT_VM_IGNORE_GUEST_PAT)),
 		 "external: neither SLOT_ZAP_ALL nor IGNORE_GUEST_PAT"},
 		{c->external && (c->flags & TPT_VM_NO_AD),

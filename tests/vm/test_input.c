@@ -42,7 +42,6 @@ struct wrong {
 	X(protected_smm, "one address space",                       \
 	  (c->flags = TPT_VM_SW_PROTECTED, c->address_spaces = 2))
 #define FIELDS_TD(X)                                                       \
-	X(td_npt, "external", c->format = TPT_FORMAT_NPT)                  \
 	X(td_no_bit, "external", c->shared_bit = 0)                        \
 	X(td_low_bit, "shared_bit", c->shared_bit = 31)                    \
 	X(td_high_bit, "shared_bit", c->shared_bit = 48)                   \
