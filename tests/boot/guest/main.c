@@ -179,9 +179,10 @@ static void run_tests(void)
 static bool find_hypervisor(void)
 {
 	struct cpuid c = cpuid(HV_CPUID);
-	uint32_t name[3] = {c.ebx, c.ecx, c.edx};
+	uint32_t signature[3];
 
-	return same((const char *)name, HV_CPUID_SIGNATURE, sizeof(name));
+	memcpy(signature, HV_CPUID_SIGNATURE, sizeof(signature));
+	return c.ebx == signature[0] && c.ecx == signature[1] && c.edx == signature[2];
 }
 
 static void ask_hypervisor(void)
