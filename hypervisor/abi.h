@@ -15,6 +15,9 @@
  * VMMCALL: RAX the number, RDI, RSI, RDX the arguments; RAX the answer (a negative errno where
  * something can fail), RDI and RSI more of it. Other registers stay. An unknown number is answered
  * with -ENOSYS.
+ *
+ * An access that nobody answers is #GP(0): to the hypervisor's memory, and to the alias of a page,
+ * private or shared, that it has not now.
  */
 #define HV_CALL_INFO                                                                          \
 	0x54500000		   /* RAX HV_INFO_*; RDI, RSI: first and last + 1 byte of the \
@@ -26,10 +29,12 @@
 #define HV_CALL_CONVERT                                                         \
 	0x54500003 /* RDI gpa without the shared bit, RSI bytes, RDX 1 private, \
 		      0 shared. -EINVAL in a VM without private memory */
-#define HV_CALL_APIC                                                                            \
-	0x54500004		  /* RDI register offset in the local APIC's page, RSI value: a \
-				     write, for guests whose code the hypervisor can't read */
-#define HV_CALL_LOOKUP 0x54500005 /* RDI gpa: is it mapped now? RAX 1 or 0; RDI the level */
+#define HV_CALL_APIC                                                             \
+	0x54500004 /* RDI register offset in the local APIC's page, RSI value: a \
+		      write, for guests whose code the hypervisor can't read */
+#define HV_CALL_LOOKUP                                                                \
+	0x54500005 /* RDI gpa, with the shared bit for the shared alias: is it mapped \
+			now? RAX 1 or 0; RDI the level */
 #define HV_CALL_UNMAP                                                          \
 	0x54500006 /* RDI gpa, RSI bytes: the host takes its memory back for a \
 		      moment, as an MMU notifier does: shared mappings go */

@@ -201,7 +201,8 @@ struct vcpu {
 	_Atomic uint32_t asked;	   /* ASK_* */
 	_Atomic uint32_t parked;   /* stopped for good */
 	/* Counted by this vCPU only. */
-	uint64_t exits[EXIT_NR], entries, reinjected, outside_tsc, npf_tsc, flushes;
+	uint64_t exits[EXIT_NR], entries, reinjected, flushes;
+	uint64_t npf_tsc, npf_times[64]; /* faults that took 2^n ns and more */
 };
 extern struct vcpu *vcpus;
 extern unsigned int nr_vcpus;

@@ -234,6 +234,15 @@ static bool enter(struct vcpu *v, bool *flush)
 	return true;
 }
 
+/* How long the guest waited for a fault's answer: counted by powers of two of nanoseconds. */
+static void count_fault(struct vcpu *v, uint64_t tsc)
+{
+	uint64_t ns = tsc * 1000000 / tsc_per_ms | 1;
+
+	v->npf_tsc += tsc;
+	v->npf_times[63 - __builtin_clzll(ns)]++;
+}
+
 static void run_once(struct vcpu *v, bool *flush)
 {
 	uint64_t now, faults = v->exits[EXIT_NPF];
@@ -255,9 +264,8 @@ static void run_once(struct vcpu *v, bool *flush)
 	reinject(v);
 	exit_handle(v);
 	now = rdtsc() - now;
-	v->outside_tsc += now;
 	if (v->exits[EXIT_NPF] != faults)
-		v->npf_tsc += now;
+		count_fault(v, now);
 }
 
 void vcpu_loop(struct vcpu *v)
