@@ -27,3 +27,11 @@ $(BUILD)/guest.elf: $(BUILD)/guest/guest.elf64
 	$(Q)$(OBJCOPY) -O elf32-i386 $< $@
 
 -include $(GUEST_OBJ:.o=.d)
+
+# No ELF at all: the addresses are in the multiboot header.
+$(BUILD)/guest.flat: tests/boot/flat.S
+	@mkdir -p $(BUILD)/guest
+	$(call say,AS )
+	$(Q)$(CC) -m32 -c $< -o $(BUILD)/guest/flat.o
+	$(Q)$(LD) -m elf_i386 -Ttext=0x100000 -Tbss=0x101000 -e entry $(BUILD)/guest/flat.o -o $(BUILD)/guest/flat.elf
+	$(Q)$(OBJCOPY) -O binary -j .text $(BUILD)/guest/flat.elf $@
