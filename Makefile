@@ -54,6 +54,7 @@ ALL_CF    := $(CFLAGS) $(SAN_CF)
 # ---- sources -------------------------------------------------------------------------------------
 
 CORE_SRC    := $(sort $(shell find mmu -name '*.c'))
+BARE_SRC    := $(sort $(wildcard platform/bare/*.c))
 POSIX_SRC   := $(sort $(wildcard platform/posix/*.c))
 MACHINE_SRC := $(sort $(wildcard machine/*.c))
 MODULE_SRC  := $(sort $(wildcard tdx/module/*.c))
@@ -72,13 +73,15 @@ TEST_SRC    := $(filter-out tests/lines/%,$(TEST_SRC))
 endif
 HEADERS     := $(sort $(wildcard include/triptych/*.h))
 # What the style and the linters are about.
-OUR_C       := $(CORE_SRC) $(POSIX_SRC) $(MACHINE_SRC) $(MODULE_SRC) $(HOST_SRC) $(CLI_SRC) $(BENCH_SRC) \
+OUR_C       := $(CORE_SRC) $(BARE_SRC) $(POSIX_SRC) $(MACHINE_SRC) $(MODULE_SRC) $(HOST_SRC) $(CLI_SRC) $(BENCH_SRC) \
 	       $(EXAMPLE_SRC) $(sort $(wildcard tests/*/*.c))
 OUR_H       := $(sort $(shell find include mmu machine tdx platform cli bench tests -name '*.h'))
 
 obj         = $(patsubst %.c,$(BUILD)/$(1)/%.o,$(2))
 CORE_OBJ    := $(call obj,core,$(CORE_SRC))
 CORE_PIC    := $(call obj,core-pic,$(CORE_SRC))
+BARE_OBJ    := $(call obj,core,$(BARE_SRC))
+BARE_PIC    := $(call obj,core-pic,$(BARE_SRC))
 POSIX_OBJ   := $(call obj,host,$(POSIX_SRC))
 POSIX_PIC   := $(call obj,host-pic,$(POSIX_SRC))
 MODULE_OBJ  := $(call obj,host,$(MODULE_SRC))
@@ -220,13 +223,13 @@ $(BUILD)/tidy/%.ok: %.c .clang-tidy $(OUR_H)
 	@mkdir -p $(@D)
 	$(call say,TIDY)
 	$(Q)clang-tidy --quiet --warnings-as-errors='*' $< -- \
-		$(WARN) $(if $(filter mmu/%,$<),$(CORE_CF),$(HOST_CF)) $(INC)
+		$(WARN) $(if $(filter mmu/% platform/bare/%,$<),$(CORE_CF),$(HOST_CF)) $(INC)
 	@touch $@
 
 # ---- libraries and programs ----------------------------------------------------------------------
 
 # Everything with every name visible, for our own programs and tests.
-$(PARTS): $(CORE_OBJ) $(POSIX_OBJ) $(MODULE_OBJ) $(OTHER_OBJ)
+$(PARTS): $(CORE_OBJ) $(BARE_OBJ) $(POSIX_OBJ) $(MODULE_OBJ) $(OTHER_OBJ)
 	@rm -f $@
 	$(call say,AR )
 	$(Q)$(AR) rcs $@ $^
@@ -239,11 +242,13 @@ $(Q)$(OBJCOPY) --wildcard $(patsubst %,--keep-global-symbol='%',$(1)) $@
 endef
 $(BUILD)/triptych-core.o: $(CORE_OBJ) Makefile
 	$(call seal,tpt_*,$(filter %.o,$^))
+$(BUILD)/triptych-bare.o: $(BARE_OBJ) Makefile
+	$(call seal,tpt_*,$(filter %.o,$^))
 $(BUILD)/triptych-posix.o: $(POSIX_OBJ) Makefile
 	$(call seal,tpt_*,$(filter %.o,$^))
 $(BUILD)/tdxmodule.o: $(MODULE_OBJ) Makefile
 	$(call seal,tdx_module_* tdx_memory_*,$(filter %.o,$^))
-$(LIB_A): $(BUILD)/triptych-core.o $(BUILD)/triptych-posix.o
+$(LIB_A): $(BUILD)/triptych-core.o $(BUILD)/triptych-bare.o $(BUILD)/triptych-posix.o
 	@rm -f $@
 	$(call say,AR )
 	$(Q)$(AR) rcs $@ $^
@@ -251,10 +256,10 @@ $(LIB_A): $(BUILD)/triptych-core.o $(BUILD)/triptych-posix.o
 $(BUILD)/exports: Makefile
 	@mkdir -p $(@D)
 	@echo 'TRIPTYCH_$(SOVERSION) { global: tpt_*; local: *; };' > $@
-$(LIB_SO): $(CORE_PIC) $(POSIX_PIC) $(BUILD)/exports
+$(LIB_SO): $(CORE_PIC) $(BARE_PIC) $(POSIX_PIC) $(BUILD)/exports
 	$(call say,LD )
 	$(Q)$(CC) $(ALL_CF) -shared -Wl,-soname,libtriptych.so.$(SOVERSION) -Wl,-z,defs -Wl,-Bsymbolic \
-		-Wl,--version-script=$(BUILD)/exports $(CORE_PIC) $(POSIX_PIC) $(POSIX_LIB) -o $@
+		-Wl,--version-script=$(BUILD)/exports $(CORE_PIC) $(BARE_PIC) $(POSIX_PIC) $(POSIX_LIB) -o $@
 
 $(BUILD)/libtdxmodule.a: $(BUILD)/tdxmodule.o
 	@rm -f $@
@@ -308,5 +313,5 @@ uninstall:                                         ## from DESTDIR/PREFIX
 		$(D_TDX)/module/memory.h $(D_TDX)/module/module.h
 	-rmdir $(D_INC) $(D_TDX)/module $(D_TDX)
 
--include $(patsubst %.o,%.d,$(CORE_OBJ) $(CORE_PIC) $(POSIX_OBJ) $(POSIX_PIC) $(MODULE_OBJ) \
+-include $(patsubst %.o,%.d,$(CORE_OBJ) $(CORE_PIC) $(BARE_OBJ) $(BARE_PIC) $(POSIX_OBJ) $(POSIX_PIC) $(MODULE_OBJ) \
 	$(OTHER_OBJ) $(MAIN_OBJ) $(TEST_OBJ) $(EXAMPLE_OBJ) $(LINES_OBJ))

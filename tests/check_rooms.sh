@@ -42,6 +42,7 @@ may mmu/shadow "$freestanding" "$api" "$(mmu base shadow fault tree mirror pte s
 may mmu/vm     "$freestanding" "$api" "$(mmu base vm shadow range fault tree mirror pte slots)"
 
 # Around it. The judges share no code with the judged, nor with each other.
+may platform/bare  "$freestanding" '<triptych/(types|platform|bare)\.h>' '"platform/bare/[^"]*"'
 may platform/posix '<triptych/(types|platform|posix)\.h>' "$system" '"platform/posix/[^"]*"'
 may machine        "$system" '"machine/[^"]*"' '"tdx/port\.h"'
 may tdx/module     "$system" '"tdx/module/[^"]*"' '"tdx/port\.h"' '"tdx/seamcall\.h"'

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-2-Clause
-# The core runs without an operating system, and shows an embedder nothing but tpt_*. Looks at what was
-# built in $BUILD; never at sources.
+# The core and platform/bare run without an operating system, and an embedder is shown nothing but tpt_*.
+# Looks at what was built in $BUILD; never at sources.
 set -u
 BUILD=${BUILD:-build}
 NM=${NM:-nm}
@@ -13,18 +13,21 @@ complain() { # TEXT SYMBOLS
 	bad=1
 }
 
-core=$BUILD/triptych-core.o
-[ "$($NM --defined-only "$core" | wc -l)" -gt 0 ] || complain "$core" "defines nothing"
+for part in core bare; do
+	object=$BUILD/triptych-$part.o
+	[ "$($NM --defined-only "$object" | wc -l)" -gt 0 ] || complain "$object" "defines nothing"
 
-# A compiler may call these four on its own; the offset table is the linker's.
-complain "symbols that the core needs from outside" "$($NM -u "$core" |
-	awk '$NF !~ /^(memcpy|memset|memmove|memcmp|_GLOBAL_OFFSET_TABLE_)$/ { print $NF }')"
+	# A compiler may call these four on its own; the offset table is the linker's.
+	complain "symbols that $part needs from outside" "$($NM -u "$object" |
+		awk '$NF !~ /^(memcpy|memset|memmove|memcmp|_GLOBAL_OFFSET_TABLE_)$/ { print $NF }')"
 
-# D, B, C and their local forms: data that can be written, so state shared by all VMs.
-complain "global mutable state in the core" "$($NM --defined-only "$core" | awk '
-	$2 ~ /^[dDbBcCgGsS]$/ && $3 !~ /^\./ { print $3 }' | while read -r name; do
-		objdump -t "$core" | awk -v n="$name" '$NF == n && $0 !~ /\.data\.rel\.ro/ { print n }'
-	done)"
+	# D, B, C and their local forms: data that can be written, so state shared by all VMs.
+	complain "global mutable state in $part" "$($NM --defined-only "$object" | awk '
+		$2 ~ /^[dDbBcCgGsS]$/ && $3 !~ /^\./ { print $3 }' | while read -r name; do
+			objdump -t "$object" |
+				awk -v n="$name" '$NF == n && $0 !~ /\.data\.rel\.ro/ { print n }'
+		done)"
+done
 
 complain "names in libtriptych.a that are not tpt_*" "$($NM -g --defined-only "$BUILD/libtriptych.a" |
 	awk 'NF == 3 && $3 !~ /^tpt_/ { print $3 }')"

@@ -95,9 +95,10 @@ struct tpt_platform {
 
 	/*
 	 * Deferred work: d->fn(d) is called once for each defer(), later, on a thread that is in no
-	 * call of the library; it waits for sections to end, and may call defer() again. Calls may
-	 * come from inside a section. barrier() returns when every earlier defer() has run; it may
-	 * sleep; never called inside a section.
+	 * section and holds no lock of the library: one in no call of it, or one that waits in
+	 * barrier(). It waits for sections to end, and may call defer() again. Calls may come from
+	 * inside a section. barrier() returns when every earlier defer() has run; it may sleep;
+	 * never called inside a section, by deferred work, or with a lock held.
 	 */
 	void (*defer)(void *ctx, struct tpt_deferred *d);
 	void (*barrier)(void *ctx);
