@@ -379,5 +379,5 @@ int main(void)
 		cmocka_unit_test(A15_a_conversion_under_way_decides_which_memory),
 	};
 
-	return cmocka_run_group_tests_name("A15 prefault", tests, NULL, NULL);
+	return host_run_formats("A15 prefault", tests);
 }

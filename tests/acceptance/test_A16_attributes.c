@@ -11,7 +11,12 @@
 #define PAGES (BYTES / PAGE)
 #define HVA   (4 * GIB)
 
-enum kind { SW_4K, SW_2M, TD, KINDS };
+enum kind { SW_4K, SW_2M, TD_EPT, TD_NPT, KINDS };
+
+static bool is_td(enum kind kind)
+{
+	return kind >= TD_EPT;
+}
 
 /* A VM with one slot of BYTES at 0, a gmem and ordinary memory behind it, all of it shared. */
 static struct host *vm(enum kind kind)
@@ -19,7 +24,8 @@ static struct host *vm(enum kind kind)
 	struct tpt_vm_config c;
 	struct host *h;
 
-	if (kind == TD) {
+	if (is_td(kind)) {
+		host_td_format = kind == TD_NPT ? TPT_FORMAT_NPT : TPT_FORMAT_EPT;
 		host_config_td(&c);
 	} else {
 		host_config_ept(&c);
@@ -35,7 +41,7 @@ static struct host *vm(enum kind kind)
 static int access_as(struct host *h, enum kind kind, uint64_t gpa, bool private_,
 		     struct tpt_fault *f)
 {
-	if (kind == TD)
+	if (is_td(kind))
 		return host_fault_on(h->vcpu[0], gpa | (private_ ? 0 : HOST_SHARED), READ, f);
 	return host_fault_on(h->vcpu[0], gpa, READ | (private_ ? TPT_PFERR_PRIVATE : 0), f);
 }
@@ -116,7 +122,7 @@ static void A16_private_mem_conversions_test(void **state)
 				tpt_gmem_punch_hole(h->gmem, start * PAGE, (end - start) * PAGE),
 				0);
 			assert_int_equal(atomic_load(&h->gmem_freed) - freed, end - start);
-			assert_int_equal(host_mapping(h, kind == TD, 0, start * PAGE).spte.w, 0);
+			assert_int_equal(host_mapping(h, is_td(kind), 0, start * PAGE).spte.w, 0);
 			assert_pages(h, kind, start, end, inside);
 			assert_int_equal(tpt_vm_set_private(h->vm, start, end, false, NULL), 0);
 		}

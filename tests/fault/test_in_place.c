@@ -102,5 +102,5 @@ int main(void)
 		cmocka_unit_test(two_copies_stay_two_copies_without_the_flag),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return host_run_formats("in place", tests);
 }

@@ -254,5 +254,5 @@ int main(void)
 		cmocka_unit_test(one_vms_table_of_functions_must_be_whole),
 	};
 
-	return cmocka_run_group_tests_name("mirror frozen", tests, NULL, NULL);
+	return host_run_formats("mirror frozen", tests);
 }

@@ -466,5 +466,5 @@ int main(void)
 		cmocka_unit_test(a_lie_at_the_end_leaks_and_says_so),
 	};
 
-	return cmocka_run_group_tests_name("mirror removal", tests, NULL, NULL);
+	return host_run_formats("mirror removal", tests);
 }

@@ -730,5 +730,5 @@ int main(void)
 		cmocka_unit_test(random_sizes_with_random_failures_leave_the_trees_equal),
 	};
 
-	return cmocka_run_group_tests_name("mirror size", tests, NULL, NULL);
+	return host_run_formats("mirror size", tests);
 }

@@ -387,5 +387,5 @@ int main(void)
 		cmocka_unit_test(a_zap_of_much_gives_way_and_loses_nothing),
 	};
 
-	return cmocka_run_group_tests_name("range filter", tests, NULL, NULL);
+	return host_run_formats("range filter", tests);
 }

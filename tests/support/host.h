@@ -18,6 +18,13 @@
 #define MIB (1024 * KIB)
 #define GIB (1024 * MIB)
 
+/* Runs @tests over TDs of each format; how many failed. */
+#define host_run_formats(name, tests)                                   \
+	(host_td_format = TPT_FORMAT_EPT,                               \
+	 cmocka_run_group_tests_name(name ", EPT", tests, NULL, NULL) + \
+		 (host_td_format = TPT_FORMAT_NPT,                      \
+		  cmocka_run_group_tests_name(name ", NPT", tests, NULL, NULL)))
+
 /* For threads of a test's own, where cmocka can't fail one test alone. */
 #define must(condition)                                                                         \
 	do {                                                                                    \
@@ -193,9 +200,13 @@ static inline void host_config_ept(struct tpt_vm_config *c)
 	c->format = TPT_FORMAT_EPT;
 }
 
+/* Of the next TDs, and so of their mirrors; host_run_formats() says it. */
+static enum tpt_format host_td_format = TPT_FORMAT_EPT;
+
 static inline void host_config_td(struct tpt_vm_config *c)
 {
-	host_config_ept(c);
+	host_config_npt(c);
+	c->format = host_td_format;
 	c->flags = TPT_VM_SELF_SNOOP;
 	c->shared_bit = HOST_SHARED_BIT;
 	c->external = &ext_ops;

@@ -815,5 +815,5 @@ int main(void)
 		cmocka_unit_test(marking_a_table_dead_marks_all_below_it),
 	};
 
-	return cmocka_run_group_tests_name("transition", tests, NULL, NULL);
+	return host_run_formats("transition", tests);
 }

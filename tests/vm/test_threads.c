@@ -355,7 +355,7 @@ static void *run_td_upset(void *ctx)
 	return NULL;
 }
 
-static void run_a_td(unsigned int nr, unsigned int busy, bool end_early)
+static void run_a_td(unsigned int nr, enum tpt_format format, unsigned int busy, bool end_early)
 {
 	struct td_vcpu t[HOST_VCPUS];
 	struct td_upsetter u[2];
@@ -363,6 +363,7 @@ static void run_a_td(unsigned int nr, unsigned int busy, bool end_early)
 	struct tpt_vm_config c;
 	struct host *h;
 
+	host_td_format = format;
 	host_config_td(&c);
 	c.zap_chunk = 16;
 	h = host_create(&c, nr);
@@ -402,24 +403,24 @@ static void run_a_td(unsigned int nr, unsigned int busy, bool end_early)
 static void two_vcpus_of_a_td_fault_while_pages_are_converted(void **state)
 {
 	(void)state;
-	run_a_td(2, 0, false);
-	run_a_td(2, 20, false);
+	run_a_td(2, TPT_FORMAT_EPT, 0, false);
+	run_a_td(2, TPT_FORMAT_NPT, 20, false);
 }
 
 /* A17: the same with an external table. */
 static void A17_four_vcpus_of_a_td_fault_while_pages_are_converted(void **state)
 {
 	(void)state;
-	run_a_td(4, 0, false);
-	run_a_td(4, 5, false);
+	run_a_td(4, TPT_FORMAT_NPT, 0, false);
+	run_a_td(4, TPT_FORMAT_EPT, 5, false);
 }
 
 /* A18: teardown at an arbitrary point leaves the counts balanced. */
 static void A18_a_td_ends_while_its_vcpus_still_fault(void **state)
 {
 	(void)state;
-	run_a_td(4, 0, true);
-	run_a_td(2, 0, true);
+	run_a_td(4, TPT_FORMAT_EPT, 0, true);
+	run_a_td(2, TPT_FORMAT_NPT, 0, true);
 }
 
 int main(void)
