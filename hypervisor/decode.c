@@ -12,10 +12,12 @@
 #define PTE_ADDR 0x000ffffffffff000ull
 #define REX_W	 8u
 #define REX_R	 4u
+#define CODE_MAX 15 /* APM vol. 3, "Instruction Overview": bytes of an instruction */
 
 struct code {
 	const struct vcpu *v;
-	uint64_t at; /* linear address of the next byte */
+	uint64_t at;   /* linear address of the next byte */
+	uint64_t mask; /* of linear addresses */
 	unsigned int read;
 	bool bad;
 };
@@ -32,6 +34,15 @@ static bool read_entry(uint64_t gpa, unsigned int bytes, uint64_t *entry)
 	return *entry & PTE_P;
 }
 
+/* In an entry of two levels, bits 20:13 are the page's 39:32 ("Page-Translation-Table Entry
+ * Fields"); in all of them bit 12 is PAT. */
+static uint64_t page_of(uint64_t entry, uint64_t within, bool wide, unsigned int level)
+{
+	uint64_t high = !wide && level == 2 ? (entry >> 13 & 0xff) << 32 : 0;
+
+	return high | (entry & PTE_ADDR & ~within);
+}
+
 /* 32-bit paging has two levels of 1024 entries of 4 bytes; all else 512 of 8. */
 static bool translate(const struct vmcb *b, uint64_t la, uint64_t *gpa)
 {
@@ -39,7 +50,10 @@ static bool translate(const struct vmcb *b, uint64_t la, uint64_t *gpa)
 	bool long_mode = b->efer & EFER_LMA;
 	unsigned int levels = long_mode ? (b->cr4 & CR4_LA57 ? 5 : 4) : wide ? 3 : 2;
 	unsigned int bits = wide ? 9 : 10, bytes = wide ? 8 : 4;
-	uint64_t table = b->cr3 & (long_mode || !wide ? PTE_ADDR : 0xffffffe0ull), entry;
+	/* The largest leaf: "PAE Paging" has none of 1 GiB. */
+	unsigned int large = long_mode ? 3 : wide || b->cr4 & CR4_PSE ? 2 : 1;
+	uint64_t table = b->cr3 & (long_mode ? PTE_ADDR : wide ? 0xffffffe0ull : 0xfffff000ull);
+	uint64_t entry;
 
 	if (!(b->cr0 & CR0_PG)) {
 		*gpa = la;
@@ -52,11 +66,11 @@ static bool translate(const struct vmcb *b, uint64_t la, uint64_t *gpa)
 
 		if (!read_entry(table + index * bytes, bytes, &entry))
 			return false;
-		table = entry & PTE_ADDR;
-		if (level == 1 || (level < 4 && (entry & PTE_PS) && (wide || b->cr4 & CR4_PSE))) {
-			*gpa = (table & ~within) | (la & within);
+		if (level == 1 || (level <= large && (entry & PTE_PS))) {
+			*gpa = page_of(entry, within, wide, level) | (la & within);
 			return true;
 		}
+		table = entry & PTE_ADDR;
 	}
 	return false;
 }
@@ -68,7 +82,9 @@ static uint64_t take(struct code *c, unsigned int bytes)
 	for (unsigned int i = 0; i < bytes; i++, c->at++, c->read++) {
 		const uint8_t *p = NULL;
 
-		if (!c->bad && translate(c->v->vmcb, c->at, &gpa))
+		if (c->read == CODE_MAX)
+			c->bad = true;
+		if (!c->bad && translate(c->v->vmcb, c->at & c->mask, &gpa))
 			p = guest_memory(gpa, 1);
 		if (!p)
 			c->bad = true;
@@ -119,7 +135,9 @@ bool decode_store(const struct vcpu *v, struct store *store)
 {
 	const struct vmcb *b = v->vmcb;
 	bool long_code = (b->efer & EFER_LMA) && (b->cs.attributes & SVM_SEG_L);
-	struct code c = {.v = v, .at = (long_code ? 0 : b->cs.base) + b->rip};
+	struct code c = {.v = v,
+			 .at = (long_code ? 0 : b->cs.base) + b->rip,
+			 .mask = long_code ? ~0ull : ~0u};
 	unsigned int rex = 0, reg;
 	uint64_t byte = take(&c, 1);
 
@@ -140,7 +158,7 @@ bool decode_store(const struct vcpu *v, struct store *store)
 		break;
 	case 0xc7: /* MOV memory, constant */
 		c.bad |= take_modrm(&c) != 0;
-		store->value = take(&c, 4);
+		store->value = (uint64_t)(int64_t)(int32_t)take(&c, 4);
 		break;
 	case 0xa3: /* MOV offset, accumulator */
 		take(&c, long_code ? 8 : 4);
@@ -149,6 +167,8 @@ bool decode_store(const struct vcpu *v, struct store *store)
 	default:
 		return false;
 	}
+	if (store->bytes == 4)
+		store->value = (uint32_t)store->value;
 	store->length = c.read;
-	return !c.bad && c.read <= 15;
+	return !c.bad;
 }
