@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* The words before " -- " on the command line: what the hypervisor does with its guest. */
+/* The words before "--" on the command line: what the hypervisor does with its guest. */
 #include "hypervisor/hv.h"
 
 struct options options = {.level = TPT_LEVEL_2M, .live = 1000, .guest_words = ""};
@@ -25,6 +25,19 @@ static bool is_between(char c)
 	return c == ' ' || c == ',';
 }
 
+/* 32 bits in ten characters at most, so that nothing wraps. Where it ends, or NULL: there is none.
+ */
+static const char *take_number(const char *s, uint32_t *number)
+{
+	const char *end;
+	uint64_t n = str_number(s, &end);
+
+	if (end == s || end[-1] == 'x' || end - s > 10 || n > UINT32_MAX)
+		return NULL;
+	*number = (uint32_t)n;
+	return end;
+}
+
 /* Takes one word; where it ends, or NULL. */
 static const char *take(const char *s)
 {
@@ -34,15 +47,10 @@ static const char *take(const char *s)
 
 		if (!str_starts(s, w->name))
 			continue;
-		if (w->number) {
-			const char *digits = end;
-
-			*w->number = (uint32_t)str_number(digits, &end);
-			if (end == digits)
-				return NULL;
-		}
-		if (*end && !is_between(*end))
-			continue;
+		if (w->number)
+			end = take_number(end, w->number);
+		if (!end || (*end && !is_between(*end)))
+			return NULL;
 		if (w->flag)
 			*w->flag = true;
 		if (w->level)
@@ -52,17 +60,22 @@ static const char *take(const char *s)
 	return NULL;
 }
 
+static void refuse(char *word)
+{
+	char *end = word;
+
+	while (*end && !is_between(*end))
+		end++;
+	*end = 0;
+	panic("options: \"%s\": not a word that is known (4k 2m 1g nx td dirty=MS age=MS split=MS "
+	      "zap=MS slots=MS live=MS break=shootdown)",
+	      word);
+}
+
 void options_parse(char *command_line)
 {
-	const char *s = command_line;
+	char *s = command_line;
 
-	for (char *c = command_line; *c; c++) {
-		if (!str_starts(c, " -- "))
-			continue;
-		*c = 0;
-		options.guest_words = c + 4;
-		break;
-	}
 	while (*s) {
 		if (is_between(*s)) {
 			s++;
@@ -72,13 +85,15 @@ void options_parse(char *command_line)
 			s += 5;
 			continue;
 		}
+		if (str_starts(s, "--") && (!s[2] || s[2] == ' ')) {
+			options.guest_words = s[2] ? s + 3 : s + 2;
+			break;
+		}
 		const char *end = take(s);
 
 		if (!end)
-			panic("options: \"%s\": not a word that is known (4k 2m 1g nx td dirty=MS age=MS "
-			      "split=MS zap=MS slots=MS live=MS break=shootdown)",
-			      s);
-		s = end;
+			refuse(s);
+		s += end - s;
 	}
 	if (options.td && (options.dirty || options.split || options.slots))
 		panic("options: dirty, split and slots are not for a guest whose memory is private");
