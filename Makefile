@@ -72,10 +72,12 @@ ifneq ($(SAN),)
 TEST_SRC    := $(filter-out tests/lines/%,$(TEST_SRC))
 endif
 HEADERS     := $(sort $(wildcard include/triptych/*.h))
+# What runs on no operating system: the hypervisor and its test guest, built by rules of their own.
+METAL_C     := $(sort $(wildcard hypervisor/*.c tests/boot/guest/*.c))
 # What the style and the linters are about.
 OUR_C       := $(CORE_SRC) $(BARE_SRC) $(POSIX_SRC) $(MACHINE_SRC) $(MODULE_SRC) $(HOST_SRC) $(CLI_SRC) $(BENCH_SRC) \
-	       $(EXAMPLE_SRC) $(sort $(wildcard tests/*/*.c))
-OUR_H       := $(sort $(shell find include mmu machine tdx platform cli bench tests -name '*.h'))
+	       $(EXAMPLE_SRC) $(sort $(wildcard tests/*/*.c)) $(METAL_C) $(sort $(wildcard hypervisor/user/*.c))
+OUR_H       := $(sort $(shell find include mmu machine tdx platform hypervisor cli bench tests -name '*.h'))
 
 obj         = $(patsubst %.c,$(BUILD)/$(1)/%.o,$(2))
 CORE_OBJ    := $(call obj,core,$(CORE_SRC))
@@ -185,7 +187,7 @@ clean:                                             ## remove all that was built
 
 help:                                              ## this list
 	@echo 'Targets:'
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile hypervisor/boot.mk | expand -t 12
 	@echo 'Variables: CC CFLAGS V=1 SAN=asan|tsan BUILD PREFIX DESTDIR'
 	@echo 'One test:  make build/tests/ROOM/test_WHAT'
 
@@ -223,7 +225,7 @@ $(BUILD)/tidy/%.ok: %.c .clang-tidy $(OUR_H)
 	@mkdir -p $(@D)
 	$(call say,TIDY)
 	$(Q)clang-tidy --quiet --warnings-as-errors='*' $< -- \
-		$(WARN) $(if $(filter mmu/% platform/bare/%,$<),$(CORE_CF),$(HOST_CF)) $(INC)
+		$(WARN) $(if $(filter $(CORE_SRC) $(BARE_SRC) $(METAL_C),$<),$(CORE_CF),$(HOST_CF)) $(INC)
 	@touch $@
 
 # ---- libraries and programs ----------------------------------------------------------------------
@@ -283,6 +285,12 @@ $(BUILD)/examples/%: $(BUILD)/host/examples/%.o $(LIB_A) $(MODULE_A)
 	@mkdir -p $(@D)
 	$(call say,LD )
 	$(Q)$(CC) $(ALL_CF) $^ $(POSIX_LIB) -lcrypto -o $@
+
+# ---- bare metal ----------------------------------------------------------------------------------
+
+include hypervisor/rules.mk
+include hypervisor/boot.mk
+include tests/boot/guest/rules.mk
 
 # ---- installation --------------------------------------------------------------------------------
 

@@ -3,8 +3,14 @@
 # and so on, `hypervisor/boot --help`) reaches the script through the environment, as make hands down what stands
 # on its command line.
 
-.PHONY: boot
+.PHONY: boot check-boot
 boot:                                              ## boot Debian's kernel on the MMU, in QEMU; GUEST= MODE= VCPUS=
 	@.ci/deps boot '$(CC)'
 	@$(MAKE) --no-print-directory $(BUILD)/hypervisor.elf
 	@CC='$(CC)' BUILD='$(BUILD)' hypervisor/boot
+
+# Not a part of `check`: it takes minutes, and QEMU.
+check-boot:                                        ## boot every guest in every mode, as tests
+	@.ci/deps boot '$(CC)'
+	@$(MAKE) --no-print-directory $(BUILD)/hypervisor.elf $(BUILD)/guest.elf $(BUILD)/guest.flat
+	@BUILD='$(BUILD)' tests/boot/run

@@ -20,6 +20,7 @@
 #define EFER_FFXSR     (1ull << 14)
 #define VM_CR_SVMDIS   (1ull << 4)
 #define APIC_BASE_X2   (1ull << 10)
+#define APIC_BASE_ON   (1ull << 11)
 #define APIC_BASE_ADDR 0x000ffffffffff000ull
 
 #define CR0_PE	    (1ull << 0)

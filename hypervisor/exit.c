@@ -164,10 +164,10 @@ static bool write_msr(struct vcpu *v, uint32_t msr, uint64_t value)
 		v->vmcb->efer = (value & ~EFER_LMA) | (v->vmcb->efer & EFER_LMA) | EFER_SVME;
 		return true;
 	}
-	/* The APIC stays where its page is watched. */
+	/* The APIC stays where its page is watched, and on, or no kick would come through it. */
 	if (msr == MSR_APIC_BASE && (value & APIC_BASE_ADDR) == APIC_BASE &&
 	    !(value & APIC_BASE_X2)) {
-		wrmsr(msr, value);
+		wrmsr(msr, value | APIC_BASE_ON);
 		return true;
 	}
 	return false;

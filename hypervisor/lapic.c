@@ -73,6 +73,9 @@ static void send(struct vcpu *v, uint32_t command)
 
 void lapic_write(struct vcpu *v, uint32_t reg, uint32_t value)
 {
+	/* Kicks go to the id that it has. */
+	if (reg == APIC_ID)
+		return;
 	if (reg == APIC_LDR)
 		atomic_store(&v->apic_ldr, value);
 	if (reg == APIC_ICR)

@@ -26,13 +26,13 @@
 #define XLF_KERNEL_64	  (1u << 0)
 #define LOADER_UNKNOWN	  0xff
 #define ENTRY_64	  0x200
-#define E820_MAX	  128
 
 /* Where things are put, below what a kernel uses before it has read them. */
 #define ZERO_PAGE    0x10000
 #define PAGE_TABLES  0x11000 /* 6 pages */
 #define COMMAND_LINE 0x20000
 
+/* The zero page has room for 128 of them, more than guest_map has. */
 struct e820 {
 	uint64_t start, bytes;
 	uint32_t type;
@@ -78,7 +78,7 @@ static void put_map(char *zero)
 {
 	struct e820 *e = (struct e820 *)(zero + ZP_E820);
 
-	for (unsigned int i = 0; i < guest_map.nr && i < E820_MAX; i++) {
+	for (unsigned int i = 0; i < guest_map.nr; i++) {
 		const struct range *r = &guest_map.ranges[i];
 
 		e[i] = (struct e820){r->start, r->end - r->start, r->type};

@@ -124,7 +124,7 @@ void memory_map_low(bool mapped)
 
 void memory_init(uint64_t multiboot_info)
 {
-	uint64_t bytes = (uint64_t)(image_end - image_start), top = 4 * GIB;
+	uint64_t bytes = (uint64_t)image_end - (uint64_t)image_start, top = 4 * GIB;
 
 	multiboot_read(multiboot_info);
 	choose_own();

@@ -42,7 +42,7 @@ static void wait_us(uint64_t us)
 
 static void fill_in(const char *word, uint64_t value)
 {
-	*(uint64_t *)((char *)phys(TRAMPOLINE) + (word - trampoline)) = value;
+	*(uint64_t *)((char *)phys(TRAMPOLINE) + ((uint64_t)word - (uint64_t)trampoline)) = value;
 }
 
 static void start_one(struct cpu *cpu)
@@ -68,7 +68,7 @@ static void start_one(struct cpu *cpu)
 void smp_start(void (*entry)(void))
 {
 	uint8_t self = (uint8_t)(apic_read(APIC_ID) >> 24);
-	uint64_t low_bytes = (uint64_t)(trampoline_end - trampoline);
+	uint64_t low_bytes = (uint64_t)trampoline_end - (uint64_t)trampoline;
 
 	cpu_setup(&cpus[0]);
 	cpus[0].apic_id = self;

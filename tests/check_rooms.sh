@@ -18,7 +18,7 @@ may() {
 		[[ $header =~ ^($allowed)$ ]] && continue
 		echo "$file:$line: $dir may not include $header"
 		bad=1
-	done < <(grep -rnE --include='*.[ch]' '^[[:space:]]*#[[:space:]]*include' "$dir")
+	done < <(find "$dir" -maxdepth "${depth:-99}" -name '*.[ch]' -exec grep -HnE '^[[:space:]]*#[[:space:]]*include' {} +)
 }
 mmu() { # "mmu/a/..." for each room named
 	local rooms
@@ -41,9 +41,12 @@ may mmu/range  "$freestanding" "$api" "$(mmu base range fault tree mirror pte sl
 may mmu/shadow "$freestanding" "$api" "$(mmu base shadow fault tree mirror pte slots)"
 may mmu/vm     "$freestanding" "$api" "$(mmu base vm shadow range fault tree mirror pte slots)"
 
-# Around it. The judges share no code with the judged, nor with each other.
+# Around it. The hypervisor's guests know of it what a guest can ask. The judges share no code with the judged, nor with each other.
 may platform/bare  "$freestanding" '<triptych/(types|platform|bare)\.h>' '"platform/bare/[^"]*"'
 may platform/posix '<triptych/(types|platform|posix)\.h>' "$system" '"platform/posix/[^"]*"'
+depth=1 may hypervisor "$freestanding" "$api" '<triptych/bare\.h>' '"hypervisor/[a-z]+\.h"'
+may hypervisor/user "$system" '"hypervisor/abi\.h"'
+may tests/boot/guest "$freestanding" '"hypervisor/abi\.h"' '"tests/boot/guest/[^"]*"'
 may machine        "$system" '"machine/[^"]*"' '"tdx/port\.h"'
 may tdx/module     "$system" '"tdx/module/[^"]*"' '"tdx/port\.h"' '"tdx/seamcall\.h"'
 may tdx/host       "$api" "$system" '"tdx/host/[^"]*"' '"tdx/seamcall\.h"'
