@@ -23,6 +23,7 @@ struct walk {
 	uint64_t root;
 	uint64_t leaves[4], tables, accessed, dirty, writable; /* leaves by level */
 	uint64_t mappings;				       /* that the library told of */
+	const uint64_t *young;				       /* a bit a page, as it says */
 	unsigned int faults;
 };
 
@@ -36,6 +37,19 @@ static void fault(struct walk *w, const char *what, uint64_t gpa, unsigned int l
 static bool overlaps(const struct range *r, uint64_t start, uint64_t bytes)
 {
 	return start < r->end && start + bytes > r->start;
+}
+
+/* Young is what the processor marked: not more, not less. */
+static void check_young(struct walk *w, uint64_t gpa, unsigned int level, uint64_t entry)
+{
+	uint64_t first = (gpa & ~(1ull << HV_SHARED_BIT)) / 4096, n = 1ull << 9 * (level - 1);
+
+	for (uint64_t page = first; page < first + n && page < own.start / 4096; page++) {
+		if ((w->young[page / 64] >> page % 64 & 1) == !!(entry & A))
+			continue;
+		fault(w, "the library says another thing of its use", page * 4096, level, entry);
+		return;
+	}
 }
 
 /* Shared and ordinary memory is the machine's at its own address; private memory is the spare. */
@@ -58,6 +72,7 @@ static void check_leaf(struct walk *w, uint64_t gpa, unsigned int level, uint64_
 			fault(w, "private memory is not behind its address", gpa, level, entry);
 		return;
 	}
+	check_young(w, gpa, level, entry);
 	if (pa != (gpa & ~(1ull << HV_SHARED_BIT)))
 		fault(w, "memory is not behind its own address", gpa, level, entry);
 	if (overlaps(&own, pa, bytes))
@@ -132,6 +147,7 @@ unsigned int audit(void)
 		w.root = monitor_enter(0, w.root, &flush);
 		monitor_leave(0);
 	}
+	w.young = vm_young();
 	walk_table(&w, w.root, 0, 4);
 	tpt_vm_for_each_mapping(vm, check_mapping, &w);
 	if (w.mappings != w.leaves[1] + w.leaves[2] + w.leaves[3])

@@ -59,7 +59,9 @@ extern struct options options;
 void options_parse(char *command_line);
 
 /* ---- memory.c: the machine's memory, and which of it is the hypervisor's ---- */
+#ifndef DIRECT_MAP /* a test has its own */
 #define DIRECT_MAP 0xffff800000000000ull
+#endif
 #define MAX_RANGES 32
 
 struct range {
@@ -267,6 +269,7 @@ void vm_slots_again(void);
 void vm_log_dirty(bool on);
 const uint64_t *vm_dirty(void); /* and clears it: a bit a page of RAM */
 void vm_age(void);
+const uint64_t *vm_young(void); /* a bit a page of RAM */
 void vm_nx_recover(void);
 /* Keeps all vCPUs out of the guest, or lets them in again. */
 void vm_hold(bool held);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
  * The monitor's half of private memory: tables in NPT format (APM vol. 2, "Nested Paging"), made
- *and read by itself; whose each frame is; and epochs, by which it knows that no processor can still
- * have a translation of what it gives back. Trusts nothing that the hypervisor says.
+ * and read by itself; whose each frame is; and epochs, by which it knows that no processor can
+ *still have a translation of what it gives back. Trusts nothing that the hypervisor says.
  *
  *	root of vCPU n:  | private: this file's | shared: copied from the direct root |
  *			 0                     256                                  511
@@ -28,7 +28,7 @@ enum owner { OWNER_HOST, OWNER_GUEST };
 
 /* One private frame. */
 struct frame {
-	uint8_t owner;
+	_Atomic uint8_t owner;
 };
 
 struct seat {
@@ -43,7 +43,8 @@ static struct frame *frames;
 static struct seat seats[TPT_BARE_VCPUS];
 static _Atomic uint64_t epoch = 1;
 static uint64_t blocked_epoch; /* of the last block: nothing before it needs more than it */
-static bool finalized, released;
+static bool finalized;
+static _Atomic bool released;
 static tpt_gfn adding = NO_GFN;
 static const void *adding_content;
 
@@ -81,13 +82,17 @@ uint64_t monitor_enter(unsigned int vcpu, uint64_t direct_root, bool *flush)
 	struct seat *s = &seats[vcpu];
 	uint64_t now;
 
-	if (released)
-		panic("monitor: a vCPU enters a guest that is over");
+	if (!finalized)
+		panic("monitor: a vCPU enters a guest that is still being made");
 	/* Marked first, then looked again: who starts an epoch sees the mark, or is seen. */
 	do {
 		now = atomic_load(&epoch);
 		atomic_store(&s->epoch, now);
 	} while (now != atomic_load(&epoch));
+	if (atomic_load(&released)) {
+		atomic_store(&s->epoch, 0);
+		panic("monitor: a vCPU enters a guest that is over");
+	}
 	if (s->last != now)
 		*flush = true;
 	s->last = now;
@@ -136,6 +141,23 @@ static entry_t *entry_at(tpt_gfn gfn, unsigned int level)
 	}
 }
 
+/* Of a guest that is not over. */
+static entry_t *entry_alive(tpt_gfn gfn, unsigned int level)
+{
+	return atomic_load(&released) ? NULL : entry_at(gfn, level);
+}
+
+static bool is_private(uint64_t pfn)
+{
+	return pfn >= first_frame && pfn - first_frame < nr_frames;
+}
+
+/* A page that can be a table without doing harm to the guest's own. */
+static bool is_table_page(uint64_t pa)
+{
+	return pa && !(pa & ~ADDR) && !is_private(pa >> TPT_PAGE_SHIFT);
+}
+
 static bool is_leaf(uint64_t w, unsigned int level)
 {
 	return (w & (P | BLOCKED)) && (level == TPT_LEVEL_4K || (w & PS));
@@ -151,13 +173,18 @@ static bool frames_give(tpt_pfn pfn, unsigned int level, enum owner from, enum o
 {
 	uint64_t n = tpt_level_pages(level), at = pfn.n - first_frame;
 
-	if (pfn.n < first_frame || at >= nr_frames || n > nr_frames - at || pfn.n & (n - 1))
+	if (!is_private(pfn.n) || n > nr_frames - at || pfn.n & (n - 1))
 		return false;
-	for (uint64_t i = 0; i < n; i++)
-		if (frames[at + i].owner != from)
-			return false;
-	for (uint64_t i = 0; i < n; i++)
-		frames[at + i].owner = (uint8_t)to;
+	/* One by one: another vCPU may want the same. */
+	for (uint64_t i = 0; i < n; i++) {
+		uint8_t owner = from;
+
+		if (atomic_compare_exchange_strong(&frames[at + i].owner, &owner, to))
+			continue;
+		while (i--)
+			atomic_store(&frames[at + i].owner, from);
+		return false;
+	}
 	return true;
 }
 
@@ -170,36 +197,44 @@ static void clear(tpt_pfn pfn, unsigned int level)
 
 static int monitor_link(void *ctx, tpt_gfn gfn, enum tpt_level level, tpt_hpa table)
 {
-	entry_t *e = entry_at(gfn, level);
+	entry_t *e = entry_alive(gfn, level);
+	uint64_t empty = 0;
 
 	(void)ctx;
-	if (!e || level == TPT_LEVEL_4K || atomic_load(e))
+	if (!e || level == TPT_LEVEL_4K || atomic_load(e) || !is_table_page(table.a))
 		return -ERR_INVAL;
 	memset(phys(table.a), 0, 4096);
-	atomic_store(e, table.a | TABLE);
-	return 0;
+	return atomic_compare_exchange_strong(e, &empty, table.a | TABLE) ? 0 : -ERR_INVAL;
 }
 
 static int monitor_map(void *ctx, tpt_gfn gfn, enum tpt_level level, tpt_pfn pfn)
 {
-	entry_t *e = entry_at(gfn, level);
+	entry_t *e = entry_alive(gfn, level);
+	bool added = adding == gfn;
+	uint64_t empty = 0;
 
 	(void)ctx;
 	if (!e || level > TPT_LEVEL_2M || atomic_load(e) ||
 	    !frames_give(pfn, level, OWNER_HOST, OWNER_GUEST))
 		return -ERR_INVAL;
-	if (adding == gfn && level == TPT_LEVEL_4K)
+	if (added && level == TPT_LEVEL_4K)
 		memcpy(phys(pfn.n << TPT_PAGE_SHIFT), adding_content, 4096);
 	else
 		clear(pfn, level);
-	atomic_store(e, leaf_word(pfn, level));
+	if (!atomic_compare_exchange_strong(e, &empty, leaf_word(pfn, level))) {
+		clear(pfn, level);
+		frames_give(pfn, level, OWNER_GUEST, OWNER_HOST);
+		return -ERR_INVAL;
+	}
+	if (added)
+		adding = NO_GFN;
 	return 0;
 }
 
 /* Takes P away: from now on a walk ends there; what was walked before is the epoch's matter. */
 static int monitor_block(void *ctx, tpt_gfn gfn, enum tpt_level level)
 {
-	entry_t *e = entry_at(gfn, level);
+	entry_t *e = entry_alive(gfn, level);
 
 	(void)ctx;
 	if (!e || !(atomic_load(e) & P))
@@ -223,7 +258,7 @@ static int is_tracked(const entry_t *e)
 
 static int monitor_unblock(void *ctx, tpt_gfn gfn, enum tpt_level level)
 {
-	entry_t *e = entry_at(gfn, level);
+	entry_t *e = entry_alive(gfn, level);
 	int err = is_tracked(e);
 
 	(void)ctx;
@@ -243,17 +278,19 @@ static int monitor_track(void *ctx)
 
 static int give_back(entry_t *e, unsigned int level, tpt_pfn pfn)
 {
-	if (!is_leaf(atomic_load(e), level) || (atomic_load(e) & ADDR) != pfn.n << TPT_PAGE_SHIFT ||
-	    !frames_give(pfn, level, OWNER_GUEST, OWNER_HOST))
+	uint64_t w = atomic_load(e);
+
+	if (!is_leaf(w, level) || (w & ADDR) != pfn.n << TPT_PAGE_SHIFT ||
+	    !atomic_compare_exchange_strong(e, &w, 0))
 		return -ERR_INVAL;
+	/* Clean, and only then anybody's. */
 	clear(pfn, level);
-	atomic_store(e, 0);
-	return 0;
+	return frames_give(pfn, level, OWNER_GUEST, OWNER_HOST) ? 0 : -ERR_INVAL;
 }
 
 static int monitor_remove(void *ctx, tpt_gfn gfn, enum tpt_level level, tpt_pfn pfn)
 {
-	entry_t *e = entry_at(gfn, level);
+	entry_t *e = entry_alive(gfn, level);
 	int err = is_tracked(e);
 
 	(void)ctx;
@@ -263,10 +300,12 @@ static int monitor_remove(void *ctx, tpt_gfn gfn, enum tpt_level level, tpt_pfn 
 static int monitor_release(void *ctx)
 {
 	(void)ctx;
-	if (any_inside_before(~0ull))
-		return -ERR_BUSY;
-	released = true;
-	return 0;
+	/* As an epoch begins: who enters sees it, or is seen. */
+	atomic_store(&released, true);
+	if (!any_inside_before(~0ull))
+		return 0;
+	atomic_store(&released, false);
+	return -ERR_BUSY;
 }
 
 static int monitor_reclaim_leaf(void *ctx, tpt_gfn gfn, enum tpt_level level, tpt_pfn pfn)
@@ -292,7 +331,8 @@ static int monitor_free_table(void *ctx, tpt_gfn gfn, enum tpt_level level, tpt_
 	entry_t *e = entry_at(gfn, level);
 
 	(void)ctx;
-	if (!released || !e || (atomic_load(e) & ADDR) != table.a || !table_is_empty(table.a))
+	if (!released || !e || !atomic_load(e) || is_leaf(atomic_load(e), level) ||
+	    (atomic_load(e) & ADDR) != table.a || !table_is_empty(table.a))
 		return -ERR_INVAL;
 	atomic_store(e, 0);
 	return 0;
@@ -317,12 +357,13 @@ static int monitor_read(void *ctx, tpt_gfn gfn, enum tpt_level level,
 
 static int monitor_split(void *ctx, tpt_gfn gfn, enum tpt_level level, tpt_hpa table)
 {
-	entry_t *e = entry_at(gfn, level), *below = phys(table.a);
+	entry_t *e = entry_alive(gfn, level), *below = phys(table.a);
 	uint64_t pages = tpt_level_pages(level) / ENTRIES;
 	int err = is_tracked(e);
 
 	(void)ctx;
-	if (err || level == TPT_LEVEL_4K || !is_leaf(atomic_load(e), level))
+	if (err || level == TPT_LEVEL_4K || !is_leaf(atomic_load(e), level) ||
+	    !is_table_page(table.a))
 		return err ? err : -ERR_INVAL;
 	for (unsigned int i = 0; i < ENTRIES; i++)
 		atomic_store(&below[i],
@@ -334,7 +375,7 @@ static int monitor_split(void *ctx, tpt_gfn gfn, enum tpt_level level, tpt_hpa t
 
 static int monitor_merge(void *ctx, tpt_gfn gfn, enum tpt_level level, tpt_hpa table)
 {
-	entry_t *e = entry_at(gfn, level), *below = phys(table.a);
+	entry_t *e = entry_alive(gfn, level), *below = phys(table.a);
 	uint64_t pages = tpt_level_pages(level) / ENTRIES, pfn;
 	int err = is_tracked(e);
 

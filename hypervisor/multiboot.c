@@ -1,27 +1,9 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* What a multiboot loader brought (Multiboot Specification 0.6.96, "Boot information format"): read
- * once, and kept. */
+/* What the multiboot loader brought: read once, and kept. */
 #include "hypervisor/hv.h"
+#include "hypervisor/multiboot.h"
 
-#define INFO_COMMAND_LINE (1u << 2)
-#define INFO_MODULES	  (1u << 3)
-#define INFO_MEMORY_MAP	  (1u << 6)
-#define WORDS_MAX	  2048
-
-struct info {
-	uint32_t flags, mem_lower, mem_upper, boot_device, command_line, nr_modules, modules;
-	uint32_t symbols[4], map_bytes, map;
-};
-
-struct info_module {
-	uint32_t start, end, words, reserved;
-};
-
-struct info_range {
-	uint32_t size; /* of what follows */
-	uint64_t start, bytes;
-	uint32_t type;
-} __attribute__((packed));
+#define WORDS_MAX 2048
 
 struct module modules[2];
 unsigned int nr_modules;
@@ -37,12 +19,12 @@ static void copy_words(char *to, size_t room, uint32_t from)
 	memcpy(to, s, n + 1);
 }
 
-static void read_ranges(const struct info *info)
+static void read_ranges(const struct multiboot_info *info)
 {
-	const char *at = phys(info->map), *end = at + info->map_bytes;
+	const char *at = phys(info->ranges), *end = at + info->range_bytes;
 
 	while (at < end && nr_machine_ranges < MAX_RANGES) {
-		const struct info_range *r = (const void *)at;
+		const struct multiboot_range *r = (const void *)at;
 
 		machine_ranges[nr_machine_ranges++] =
 			(struct range){r->start, r->start + r->bytes, r->type};
@@ -50,9 +32,9 @@ static void read_ranges(const struct info *info)
 	}
 }
 
-static void read_modules(const struct info *info)
+static void read_modules(const struct multiboot_info *info)
 {
-	const struct info_module *m = phys(info->modules);
+	const struct multiboot_module *m = phys(info->modules);
 
 	for (unsigned int i = 0; i < info->nr_modules && i < 2; i++) {
 		modules[i] = (struct module){m[i].start, m[i].end, module_words[i]};
@@ -63,15 +45,15 @@ static void read_modules(const struct info *info)
 
 void multiboot_read(uint64_t at)
 {
-	const struct info *info = phys(at);
+	const struct multiboot_info *info = phys(at);
 	char *words = command_line;
 
-	if (!(info->flags & INFO_MEMORY_MAP))
+	if (!(info->flags & MULTIBOOT_RANGES))
 		panic("multiboot: the loader has no memory map");
 	read_ranges(info);
-	if (info->flags & INFO_MODULES)
+	if (info->flags & MULTIBOOT_MODULES)
 		read_modules(info);
-	if (info->flags & INFO_COMMAND_LINE)
+	if (info->flags & MULTIBOOT_COMMAND_LINE)
 		copy_words(command_line, sizeof(command_line), info->command_line);
 	/* The first word is the image's own name. */
 	while (*words && *words != ' ')

@@ -314,6 +314,13 @@ void vm_age(void)
 	must(tpt_vm_age(vm, tpt_hva_make(0), tpt_hva_make(own.start), NULL), "aging failed");
 }
 
+const uint64_t *vm_young(void)
+{
+	must(tpt_vm_test_age(vm, tpt_hva_make(0), tpt_hva_make(own.start), bitmap),
+	     "young pages can't be asked for");
+	return bitmap;
+}
+
 void vm_nx_recover(void)
 {
 	must((int)tpt_vm_nx_recover(vm, 4), "recovery of huge pages failed");

@@ -44,7 +44,7 @@ may mmu/vm     "$freestanding" "$api" "$(mmu base vm shadow range fault tree mir
 # Around it. The hypervisor's guests know of it what a guest can ask. The judges share no code with the judged, nor with each other.
 may platform/bare  "$freestanding" '<triptych/(types|platform|bare)\.h>' '"platform/bare/[^"]*"'
 may platform/posix '<triptych/(types|platform|posix)\.h>' "$system" '"platform/posix/[^"]*"'
-depth=1 may hypervisor "$freestanding" "$api" '<triptych/bare\.h>' '"hypervisor/[a-z]+\.h"'
+depth=1 may hypervisor "$freestanding" '<elf\.h>' "$api" '<triptych/bare\.h>' '"hypervisor/[a-z]+\.h"'
 may hypervisor/user "$system" '"hypervisor/abi\.h"'
 may tests/boot/guest "$freestanding" '"hypervisor/abi\.h"' '"tests/boot/guest/[^"]*"'
 may machine        "$system" '"machine/[^"]*"' '"tdx/port\.h"'
