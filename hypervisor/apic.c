@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /* The machine's local APICs, as the hypervisor uses them: IPIs, and its own timer. */
-#include "hypervisor/cpu.h"
 #include "hypervisor/hv.h"
 
 #define ICR_PENDING    (1u << 12)

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /* COM2: the hypervisor's voice. The guest has COM1. */
-#include "hypervisor/cpu.h"
 #include "hypervisor/hv.h"
 
 #define COM2	    0x2f8

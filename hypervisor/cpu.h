@@ -10,6 +10,8 @@
 #define MSR_X2APIC     0x00000800u /* to 8ffh */
 #define MSR_EFER       0xc0000080u
 #define MSR_GS_BASE    0xc0000101u
+#define MSR_SMM_BASE   0xc0010111u
+#define MSR_SMM_MASK   0xc0010113u
 #define MSR_VM_CR      0xc0010114u
 #define MSR_VM_HSAVE   0xc0010117u
 #define EFER_SCE       (1ull << 0)

@@ -4,7 +4,6 @@
  * compilers make them: MOV of a register or a constant to memory (APM vol. 3, "MOV", and appendix A
  * for the form of instructions). Reads the guest's code through the guest's own page tables.
  */
-#include "hypervisor/cpu.h"
 #include "hypervisor/hv.h"
 
 #define PTE_P	 (1ull << 0)

@@ -4,7 +4,6 @@
  * guest's own; only what would hand it the machine, or hide its end, comes here.
  */
 #include "hypervisor/abi.h"
-#include "hypervisor/cpu.h"
 #include "hypervisor/hv.h"
 
 #define PORT_COM2	0x2f8 /* to 2ffh */
@@ -19,11 +18,6 @@
 #define CPUID1_X2APIC	(1u << 21)
 #define CPUID1_OSXSAVE	(1u << 27)
 #define CPUID_EXT_SVM	(1u << 2)
-
-const char *const exit_names[EXIT_NR] = {
-	[EXIT_NPF] = "npf",	[EXIT_KICK] = "kick", [EXIT_APIC] = "apic", [EXIT_IO] = "io",
-	[EXIT_CPUID] = "cpuid", [EXIT_MSR] = "msr",   [EXIT_CALL] = "call", [EXIT_OTHER] = "other",
-};
 
 /* ---- which MSRs and ports come here ---- */
 
@@ -60,6 +54,9 @@ static void make_maps(uint64_t *iopm, uint64_t *msrpm)
 	intercept_msr(phys(*msrpm), MSR_VM_CR);
 	intercept_msr(phys(*msrpm), MSR_VM_HSAVE);
 	intercept_msr(phys(*msrpm), MSR_APIC_BASE);
+	/* Where system-management code lies: it runs below everything. */
+	intercept_msr(phys(*msrpm), MSR_SMM_BASE);
+	intercept_msr(phys(*msrpm), MSR_SMM_MASK);
 	for (uint32_t msr = MSR_X2APIC; msr < MSR_X2APIC + 0x100; msr++)
 		intercept_msr(phys(*msrpm), msr);
 }

@@ -5,7 +5,6 @@
  * runs, with whatever races that brings.
  */
 #include "hypervisor/abi.h"
-#include "hypervisor/cpu.h"
 #include "hypervisor/hv.h"
 
 #define TICK_MS	     1

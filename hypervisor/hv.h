@@ -15,6 +15,7 @@
 #include <triptych/bare.h>
 #include <triptych/triptych.h>
 
+#include "hypervisor/cpu.h"
 #include "hypervisor/svm.h"
 
 #define KIB 1024ul
@@ -28,7 +29,6 @@
 #define ERR_BUSY  16
 #define ERR_INVAL 22
 #define ERR_NOSYS 38
-#define ERR_NOSPC 28
 
 /* ---- string.c: what a compiler calls on its own, and a little more ---- */
 void *memcpy(void *to, const void *from, size_t bytes);
@@ -117,7 +117,10 @@ void interrupts_init(void);
 void interrupts_load(void);
 extern uint64_t tsc_per_ms;
 void tsc_calibrate(void);
-static inline uint64_t now_ms(void);
+static inline uint64_t now_ms(void)
+{
+	return rdtsc() / tsc_per_ms;
+}
 
 /* ---- apic.c ---- */
 #define APIC_ID	    0x020
@@ -186,11 +189,11 @@ enum exit_kind {
 	EXIT_MSR,
 	EXIT_CALL,
 	EXIT_OTHER,
-	EXIT_NR
+	EXIT_NR,
 };
 
 struct vcpu {
-	struct registers regs; /* entry.S knows the offsets of the first three */
+	struct registers regs; /* entry.S knows these offsets, and the next two */
 	uint64_t vmcb_pa, host_vmcb_pa, hsave_pa;
 	struct vmcb *vmcb;
 	struct tpt_vcpu *tpt;
@@ -225,7 +228,6 @@ void vcpu_skip(struct vcpu *v, unsigned int bytes);
 /* ---- exit.c: what the guest did that it could not do alone ---- */
 void exit_handle(struct vcpu *v);
 void exits_init(struct vmcb *vmcb);
-extern const char *const exit_names[EXIT_NR];
 
 /* ---- lapic.c: the guest's writes to its local APIC ---- */
 void lapic_write(struct vcpu *v, uint32_t reg, uint32_t value);
@@ -285,18 +287,5 @@ bool housekeeper_is_quiet(void);
 /* ---- audit.c: the tables as the processor read and wrote them ---- */
 /* Number of faults found; says each. */
 unsigned int audit(void);
-
-static inline uint64_t rdtsc_now(void)
-{
-	uint32_t low, high;
-
-	__asm__ volatile("rdtsc" : "=a"(low), "=d"(high));
-	return (uint64_t)high << 32 | low;
-}
-
-static inline uint64_t now_ms(void)
-{
-	return rdtsc_now() / tsc_per_ms;
-}
 
 #endif

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /* The hypervisor's own exceptions and interrupts, and its clock. Never the guest's. */
-#include "hypervisor/cpu.h"
 #include "hypervisor/hv.h"
 
 #define PIT_HZ 1193182u

@@ -3,7 +3,6 @@
  * Loads a Linux kernel: "The Linux/x86 Boot Protocol", with its 64-bit entry (2.12 and later). The
  * kernel goes where it would like to be, its initrd to the top of the guest's low memory.
  */
-#include "hypervisor/cpu.h"
 #include "hypervisor/hv.h"
 
 /* In the zero page, and, but for the first three, in the kernel's own header. */

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /* From the loader to the guest's first instruction. */
-#include "hypervisor/cpu.h"
 #include "hypervisor/hv.h"
 
 #define CPUID_EXT_SVM (1u << 2)

@@ -5,7 +5,6 @@
  *
  *	own.start  image | pages, taken one after the other ... | the library's | spare  own.end
  */
-#include "hypervisor/cpu.h"
 #include "hypervisor/hv.h"
 
 #define IMAGE_VMA  0x40000000ull

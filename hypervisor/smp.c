@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /* Starts the machine's other processors: INIT, then a start-up IPI (APM vol. 2, "Multiple Processor
  * Initialization"). Each gets a struct cpu and a stack. */
-#include "hypervisor/cpu.h"
 #include "hypervisor/hv.h"
 
 #define TRAMPOLINE  0x7000 /* boot.S */

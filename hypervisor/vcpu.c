@@ -5,7 +5,6 @@
  * comes is taken for the hypervisor's: two that meet are one, so it can't be known better. A
  * device's would be lost; those that the guest sends itself never become real ones.
  */
-#include "hypervisor/cpu.h"
 #include "hypervisor/hv.h"
 #include "hypervisor/monitor.h"
 
@@ -69,7 +68,8 @@ static void init_common(struct vcpu *v, struct svm_segment code, struct svm_segm
 	b->rip = b->rsp = b->rax = 0;
 	b->g_pat = GUEST_PAT;
 	b->event_inj = b->interrupt_shadow = 0;
-	v->waiting = false;
+	b->intercept1 &= ~SVM_INTERCEPT_IRET;
+	v->nmi_pending = v->nmi_masked = v->waiting = false;
 }
 
 void vcpu_init_real(struct vcpu *v, uint8_t startup_vector)

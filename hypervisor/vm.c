@@ -7,7 +7,6 @@
  *4G
  */
 #include "hypervisor/abi.h"
-#include "hypervisor/cpu.h"
 #include "hypervisor/hv.h"
 #include "hypervisor/monitor.h"
 
@@ -228,6 +227,16 @@ static bool is_ram(uint64_t gpa)
 	return options.slots && gpa < own.start;
 }
 
+/* The housekeeper is freeing tables; if it is not enough the guest makes no way, so it is told. */
+static enum npf_answer no_memory(void)
+{
+	static _Atomic uint32_t told;
+
+	if (!atomic_exchange(&told, 1))
+		say("vm: no table page is left for a fault; it is tried again");
+	return NPF_AGAIN;
+}
+
 enum npf_answer vm_fault(struct vcpu *v, uint64_t gpa, uint64_t exit_info1)
 {
 	struct tpt_fault fault = {.gpa = {gpa}, .error_code = tpt_pferr_from_npf(exit_info1)};
@@ -237,8 +246,9 @@ enum npf_answer vm_fault(struct vcpu *v, uint64_t gpa, uint64_t exit_info1)
 	case TPT_RET_PF_RETRY:
 	case TPT_RET_PF_FIXED:
 	case TPT_RET_PF_SPURIOUS:
-	case -ERR_NOMEM: /* the housekeeper is freeing tables */
 		return NPF_AGAIN;
+	case -ERR_NOMEM:
+		return no_memory();
 	case TPT_RET_PF_EMULATE:
 		if (fault.gfn == APIC_BASE >> TPT_PAGE_SHIFT)
 			return NPF_APIC;
