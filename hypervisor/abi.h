@@ -51,7 +51,4 @@
  * (value << 1) | 1. */
 #define HV_PORT_EXIT 0xf4
 
-/* The GPA bit that means shared, in a confidential VM. */
-#define HV_SHARED_BIT 47
-
 #endif

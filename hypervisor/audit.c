@@ -4,7 +4,6 @@
  * "Long-Mode Page Translation"), held against what the library says it mapped. The flags A and D
  * are those that the processor left there. Shares no code with the library, and changes nothing.
  */
-#include "hypervisor/abi.h"
 #include "hypervisor/hv.h"
 #include "hypervisor/monitor.h"
 
@@ -42,7 +41,7 @@ static bool overlaps(const struct range *r, uint64_t start, uint64_t bytes)
 /* Young is what the processor marked: not more, not less. */
 static void check_young(struct walk *w, uint64_t gpa, unsigned int level, uint64_t entry)
 {
-	uint64_t first = (gpa & ~(1ull << HV_SHARED_BIT)) / 4096, n = 1ull << 9 * (level - 1);
+	uint64_t first = (gpa & ~shared_mask()) / 4096, n = 1ull << 9 * (level - 1);
 
 	for (uint64_t page = first; page < first + n && page < own.start / 4096; page++) {
 		if ((w->young[page / 64] >> page % 64 & 1) == !!(entry & A))
@@ -56,7 +55,7 @@ static void check_young(struct walk *w, uint64_t gpa, unsigned int level, uint64
 static void check_leaf(struct walk *w, uint64_t gpa, unsigned int level, uint64_t entry)
 {
 	uint64_t bytes = 4096ull << 9 * (level - 1), pa = entry & ADDR & ~(bytes - 1);
-	bool is_private = options.td && !(gpa >> HV_SHARED_BIT);
+	bool is_private = options.td && !(gpa & shared_mask());
 
 	w->leaves[level]++;
 	w->accessed += !!(entry & A);
@@ -73,7 +72,7 @@ static void check_leaf(struct walk *w, uint64_t gpa, unsigned int level, uint64_
 		return;
 	}
 	check_young(w, gpa, level, entry);
-	if (pa != (gpa & ~(1ull << HV_SHARED_BIT)))
+	if (pa != (gpa & ~shared_mask()))
 		fault(w, "memory is not behind its own address", gpa, level, entry);
 	if (overlaps(&own, pa, bytes))
 		fault(w, "the hypervisor's memory is in reach", gpa, level, entry);
@@ -120,8 +119,8 @@ static bool check_mapping(void *ctx, const struct tpt_mapping *m)
 
 	if (!m->leaf)
 		return true;
-	if (options.td && m->tree == TPT_TREE_DIRECT)
-		gpa |= 1ull << HV_SHARED_BIT;
+	if (m->tree == TPT_TREE_DIRECT)
+		gpa |= shared_mask();
 	entry = entry_of(w, gpa, m->level);
 	if (m->blocked != !(entry & P))
 		fault(w, "what the processor sees of it is another", gpa, m->level, entry);

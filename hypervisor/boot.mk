@@ -6,7 +6,7 @@
 .PHONY: boot check-boot
 boot:                                              ## boot Debian's kernel on the MMU, in QEMU; GUEST= MODE= VCPUS=
 	@.ci/deps boot '$(CC)'
-	@$(MAKE) --no-print-directory $(BUILD)/hypervisor.elf
+	@$(MAKE) --no-print-directory $(BUILD)/hypervisor.elf $(BUILD)/guest.elf
 	@CC='$(CC)' BUILD='$(BUILD)' hypervisor/boot
 
 # Not a part of `check`: it takes minutes, and QEMU.

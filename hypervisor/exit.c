@@ -269,8 +269,8 @@ static uint64_t call_info(struct vcpu *v)
 {
 	v->regs.rdi = own.start;
 	v->regs.rsi = own.end;
-	return (options.td ? HV_SHARED_BIT : 0) | nr_vcpus << 8 | (uint64_t)options.level << 16 |
-	       (uint64_t)housekeeper_is_quiet() << 20;
+	return (options.td ? options.shared_bit : 0) | nr_vcpus << 8 |
+	       (uint64_t)options.level << 16 | (uint64_t)housekeeper_is_quiet() << 20;
 }
 
 static uint64_t call_faults(struct vcpu *v)

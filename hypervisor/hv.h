@@ -52,11 +52,17 @@ struct options {
 	enum tpt_level level;			/* largest leaf */
 	uint32_t dirty, age, split, zap, slots; /* ms between rounds; 0: never */
 	bool nx, td, break_shootdown;
+	uint32_t shared_bit;	 /* the GPA bit that means shared, with td */
 	uint32_t live;		 /* ms between live counters */
 	const char *guest_words; /* the guest's command line */
 };
 extern struct options options;
 void options_parse(char *command_line);
+/* The shared bit as it is in a GPA; 0: the guest has none. */
+static inline uint64_t shared_mask(void)
+{
+	return options.td ? 1ull << options.shared_bit : 0;
+}
 
 /* ---- memory.c: the machine's memory, and which of it is the hypervisor's ---- */
 #ifndef DIRECT_MAP /* a test has its own */

@@ -4,25 +4,26 @@
  * and read by itself; whose each frame is; and epochs, by which it knows that no processor can
  *still have a translation of what it gives back. Trusts nothing that the hypervisor says.
  *
- *	root of vCPU n:  | private: this file's | shared: copied from the direct root |
- *			 0                     256                                  511
+ *	root of vCPU n:  | private: this file's | shared: copied from the direct root | nothing |
+ *			 0             1 << (shared bit - 39)                        2 <<
  */
 #include "hypervisor/hv.h"
 #include "hypervisor/monitor.h"
 
-#define P	(1ull << 0)
-#define W	(1ull << 1)
-#define U	(1ull << 2)
-#define A	(1ull << 5)
-#define D	(1ull << 6)
-#define PS	(1ull << 7)
-#define BLOCKED (1ull << 9) /* ours: P was taken away */
-#define ADDR	0x000ffffffffff000ull
-#define TABLE	(P | W | U | A)
-#define LEAF	(P | W | U | A | D)
-#define ENTRIES 512
-#define LEVELS	4
-#define NO_GFN	(~0ull)
+#define P	   (1ull << 0)
+#define W	   (1ull << 1)
+#define U	   (1ull << 2)
+#define A	   (1ull << 5)
+#define D	   (1ull << 6)
+#define PS	   (1ull << 7)
+#define BLOCKED	   (1ull << 9) /* ours: P was taken away */
+#define ADDR	   0x000ffffffffff000ull
+#define TABLE	   (P | W | U | A)
+#define LEAF	   (P | W | U | A | D)
+#define ENTRIES	   512
+#define LEVELS	   4
+#define ROOT_SHIFT 39 /* of what an entry of the root covers */
+#define NO_GFN	   (~0ull)
 
 enum owner { OWNER_HOST, OWNER_GUEST };
 
@@ -38,6 +39,7 @@ struct seat {
 };
 
 static uint64_t root, first_frame, nr_frames, private_end;
+static uint64_t half; /* bytes of a root's private entries; as many shared ones follow */
 static unsigned int nr_seats;
 static struct frame *frames;
 static struct seat seats[TPT_BARE_VCPUS];
@@ -53,6 +55,7 @@ void monitor_init(uint64_t first, uint64_t nr, unsigned int shared_bit, unsigned
 	first_frame = first;
 	nr_frames = nr;
 	private_end = 1ull << (shared_bit - TPT_PAGE_SHIFT);
+	half = sizeof(uint64_t) << (shared_bit - ROOT_SHIFT);
 	nr_seats = nr_vcpus_;
 	root = page_take(4096);
 	frames = phys(page_take(nr * sizeof(*frames)));
@@ -96,8 +99,8 @@ uint64_t monitor_enter(unsigned int vcpu, uint64_t direct_root, bool *flush)
 	if (s->last != now)
 		*flush = true;
 	s->last = now;
-	memcpy(phys(s->root), phys(root), 2048);
-	memcpy((char *)phys(s->root) + 2048, (char *)phys(direct_root) + 2048, 2048);
+	memcpy(phys(s->root), phys(root), half);
+	memcpy((char *)phys(s->root) + half, (char *)phys(direct_root) + half, half);
 	return s->root;
 }
 

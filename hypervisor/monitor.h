@@ -14,8 +14,8 @@
 
 extern const struct tpt_external_ops monitor_ops;
 
-/* @frames of private memory from @first on; GPAs below 1 << @shared_bit are private. Pages for its
- * own books come from page_take(). */
+/* @frames of private memory from @first on; GPAs below 1 << @shared_bit, 39 to 47, are private.
+ * Pages for its own books come from page_take(). */
 void monitor_init(uint64_t first, uint64_t frames, unsigned int shared_bit, unsigned int nr_vcpus);
 /* The page that is mapped at @gfn next has this content, instead of zeros. Not after
  * monitor_finalize(): what is in a guest when it starts is decided before. */

@@ -2,7 +2,12 @@
 /* The words before "--" on the command line: what the hypervisor does with its guest. */
 #include "hypervisor/hv.h"
 
-struct options options = {.level = TPT_LEVEL_2M, .live = 1000, .guest_words = ""};
+/* A shared bit is one of those that choose an entry of the root. */
+#define SHARED_BIT_MIN 39u
+#define SHARED_BIT_MAX 47u
+
+struct options options = {
+	.level = TPT_LEVEL_2M, .shared_bit = SHARED_BIT_MAX, .live = 1000, .guest_words = ""};
 
 struct word {
 	const char *name; /* a '=' at its end: a number follows */
@@ -12,12 +17,19 @@ struct word {
 };
 
 static const struct word words[] = {
-	{"4k", .level = TPT_LEVEL_4K},	    {"2m", .level = TPT_LEVEL_2M},
-	{"1g", .level = TPT_LEVEL_1G},	    {"nx", .flag = &options.nx},
-	{"td", .flag = &options.td},	    {"dirty=", .number = &options.dirty},
-	{"age=", .number = &options.age},   {"split=", .number = &options.split},
-	{"zap=", .number = &options.zap},   {"slots=", .number = &options.slots},
-	{"live=", .number = &options.live}, {"break=shootdown", .flag = &options.break_shootdown},
+	{"4k", .level = TPT_LEVEL_4K},
+	{"2m", .level = TPT_LEVEL_2M},
+	{"1g", .level = TPT_LEVEL_1G},
+	{"nx", .flag = &options.nx},
+	{"td", .flag = &options.td},
+	{"dirty=", .number = &options.dirty},
+	{"age=", .number = &options.age},
+	{"split=", .number = &options.split},
+	{"zap=", .number = &options.zap},
+	{"slots=", .number = &options.slots},
+	{"live=", .number = &options.live},
+	{"break=shootdown", .flag = &options.break_shootdown},
+	{"shared=", .number = &options.shared_bit},
 };
 
 static bool is_between(char c)
@@ -68,7 +80,7 @@ static void refuse(char *word)
 		end++;
 	*end = 0;
 	panic("options: \"%s\": not a word that is known (4k 2m 1g nx td dirty=MS age=MS split=MS "
-	      "zap=MS slots=MS live=MS break=shootdown)",
+	      "zap=MS slots=MS shared=BIT live=MS break=shootdown)",
 	      word);
 }
 
@@ -97,4 +109,7 @@ void options_parse(char *command_line)
 	}
 	if (options.td && (options.dirty || options.split || options.slots))
 		panic("options: dirty, split and slots are not for a guest whose memory is private");
+	if (options.shared_bit < SHARED_BIT_MIN || options.shared_bit > SHARED_BIT_MAX)
+		panic("options: shared=%u: a bit from %u to %u", options.shared_bit, SHARED_BIT_MIN,
+		      SHARED_BIT_MAX);
 }

@@ -6,7 +6,6 @@
  *	slot 0 RAM below the hypervisor's | (the hypervisor) | 1 devices | 2 APIC | 3 ROM | 4 above
  *4G
  */
-#include "hypervisor/abi.h"
 #include "hypervisor/hv.h"
 #include "hypervisor/monitor.h"
 
@@ -141,8 +140,8 @@ void vm_create(void)
 	config.flags = options.split ? TPT_VM_EAGER_PAGE_SPLIT : 0;
 	config.backing = &backing;
 	if (options.td) {
-		config.guest_maxphyaddr = HV_SHARED_BIT + 1;
-		config.shared_bit = HV_SHARED_BIT;
+		config.guest_maxphyaddr = options.shared_bit + 1;
+		config.shared_bit = options.shared_bit;
 		config.flags |= TPT_VM_SELF_SNOOP;
 		config.external = &monitor_ops;
 		config.max_private_level =
@@ -151,7 +150,7 @@ void vm_create(void)
 	bitmap = phys(page_take(own.start / TPT_PAGE_SIZE / 8 + 8));
 	if (options.td)
 		monitor_init(spare.start >> TPT_PAGE_SHIFT, own.start >> TPT_PAGE_SHIFT,
-			     HV_SHARED_BIT, nr_vcpus);
+			     options.shared_bit, nr_vcpus);
 	make_platform();
 	config.platform = tpt_bare_platform(bare);
 	config.platform_ctx = bare;
