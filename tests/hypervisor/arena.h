@@ -104,7 +104,10 @@ static void arena_begin(void)
 struct walked {
 	uint64_t word, pa; /* of the leaf, of the byte; 0: not present */
 	unsigned int level;
+	bool reserved; /* a bit was set that must not be: it is no translation */
 };
+
+#define RESERVED 0x000f000000000000ull /* of a processor with 48 bits of address */
 
 static struct walked walk(uint64_t table, uint64_t gpa)
 {
@@ -117,6 +120,8 @@ static struct walked walk(uint64_t table, uint64_t gpa)
 		/* All accesses of a guest are a user's. */
 		if ((word & 5) != 5)
 			return (struct walked){0};
+		if (word & RESERVED)
+			return (struct walked){.reserved = true};
 		if (level == 1 || word & 0x80)
 			return (struct walked){.word = word,
 					       .pa = (word & 0x000ffffffffff000 & ~within) |
