@@ -2,7 +2,7 @@
 /*
  * The monitor's half of private memory: tables in NPT format (APM vol. 2, "Nested Paging"), made
  * and read by itself; whose each frame is; and epochs, by which it knows that no processor can
- *still have a translation of what it gives back. Trusts nothing that the hypervisor says.
+ * still have a translation of what it gives back. Trusts nothing that the hypervisor says.
  *
  *	root of vCPU n:  | private: this file's | shared: copied from the direct root | nothing |
  *			 0             1 << (shared bit - 39)                        2 <<
@@ -78,7 +78,19 @@ void monitor_finalize(void)
 	adding = NO_GFN;
 }
 
+typedef _Atomic uint64_t entry_t;
+
 /* ---- entering ---- */
+
+/* Entry by entry, each whole: other vCPUs link tables there meanwhile. */
+static void copy_half(uint64_t to, uint64_t from, uint64_t start)
+{
+	entry_t *t = phys(to + start), *f = phys(from + start);
+
+	for (uint64_t i = 0; i < half / sizeof(*t); i++)
+		atomic_store_explicit(&t[i], atomic_load_explicit(&f[i], memory_order_acquire),
+				      memory_order_relaxed);
+}
 
 uint64_t monitor_enter(unsigned int vcpu, uint64_t direct_root, bool *flush)
 {
@@ -99,8 +111,8 @@ uint64_t monitor_enter(unsigned int vcpu, uint64_t direct_root, bool *flush)
 	if (s->last != now)
 		*flush = true;
 	s->last = now;
-	memcpy(phys(s->root), phys(root), half);
-	memcpy((char *)phys(s->root) + half, (char *)phys(direct_root) + half, half);
+	copy_half(s->root, root, 0);
+	copy_half(s->root, direct_root, half);
 	return s->root;
 }
 
@@ -122,8 +134,6 @@ static bool any_inside_before(uint64_t since)
 }
 
 /* ---- tables ---- */
-
-typedef _Atomic uint64_t entry_t;
 
 static entry_t *entry_at(tpt_gfn gfn, unsigned int level)
 {

@@ -338,6 +338,33 @@ static void a_vcpus_root_is_private_below_and_the_hosts_above(void **state)
 			 (FIRST + 2) << 12);
 }
 
+static void the_shared_bit_says_how_much_of_a_root_is_whose(void **state)
+{
+	(void)state;
+	for (unsigned int bit = 39; bit <= SHARED_BIT; bit++) {
+		const tpt_gfn top = 1ull << (bit - 12), n = 1ull << (bit - 39);
+		uint64_t *direct, *own;
+		bool flush = false;
+
+		begin();
+		monitor_init(FIRST, FRAMES, bit, VCPUS);
+		monitor_finalize();
+		direct = phys(direct_root);
+		memset(direct, 0x77, 4096);
+		assert_int_equal(ops->map(NULL, top, L4K, frame(0)), EINVAL_);
+		assert_int_equal(link_at(top, L512G), EINVAL_);
+		map_at(top - 1, L4K, 1);
+		own = phys(monitor_enter(0, direct_root, &flush));
+		assert_int_equal(walk(seats[0].root, (top - 1) << 12).pa, (FIRST + 1) << 12);
+		for (unsigned int i = 0; i < 512; i++) {
+			if (i < n)
+				assert_int_equal(own[i], ((uint64_t *)phys(root))[i]);
+			else
+				assert_int_equal(own[i], i < 2 * n ? direct[i] : 0);
+		}
+	}
+}
+
 static void a_vcpu_flushes_once_for_each_epoch(void **state)
 {
 	bool flush = true;
@@ -1044,6 +1071,7 @@ int main(void)
 		cmocka_unit_test(nothing_is_added_to_a_guest_that_is_final),
 		cmocka_unit_test(no_vcpu_enters_before_that),
 		cmocka_unit_test(a_vcpus_root_is_private_below_and_the_hosts_above),
+		cmocka_unit_test(the_shared_bit_says_how_much_of_a_root_is_whose),
 		cmocka_unit_test(a_vcpu_flushes_once_for_each_epoch),
 		cmocka_unit_test(an_epoch_that_begins_while_a_vcpu_enters_is_its_own),
 		cmocka_unit_test(a_guest_that_ends_while_a_vcpu_enters_is_not_entered),
