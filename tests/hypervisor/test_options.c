@@ -69,6 +69,7 @@ static void assert_like(const struct options *want)
 	assert_int_equal(options.zap, want->zap);
 	assert_int_equal(options.slots, want->slots);
 	assert_int_equal(options.live, want->live);
+	assert_int_equal(options.shared_bit, want->shared_bit);
 	assert_int_equal(options.nx, want->nx);
 	assert_int_equal(options.td, want->td);
 	assert_int_equal(options.break_shootdown, want->break_shootdown);
@@ -77,7 +78,8 @@ static void assert_like(const struct options *want)
 
 static void no_word_leaves_all_as_it_is(void **state)
 {
-	const struct options want = {.level = TPT_LEVEL_2M, .live = 1000, .guest_words = ""};
+	const struct options want = {
+		.level = TPT_LEVEL_2M, .live = 1000, .shared_bit = 47, .guest_words = ""};
 
 	(void)state;
 	assert_true(parse(""));
@@ -104,6 +106,7 @@ static void each_word_changes_its_own_option(void **state)
 		{"slots=4294967295", {.slots = ~0u}},
 		{"live=50", {.live = 50}},
 		{"break=shootdown", {.break_shootdown = true}},
+		{"shared=40", {.shared_bit = 40}},
 	};
 
 	(void)state;
@@ -113,6 +116,7 @@ static void each_word_changes_its_own_option(void **state)
 
 		want.level = want.level ? want.level : TPT_LEVEL_2M;
 		want.live = want.live ? want.live : 1000;
+		want.shared_bit = want.shared_bit ? want.shared_bit : 47;
 		want.guest_words = "";
 		assert_true(parse(rows[i].word));
 		assert_like(&want);
@@ -134,12 +138,14 @@ static void words_combine_with_spaces_and_commas(void **state)
 				     .split = 30,
 				     .age = 40,
 				     .live = 0,
+				     .shared_bit = 39,
 				     .break_shootdown = true,
 				     .guest_words = "console=ttyS0 quiet"};
 
 	(void)state;
-	assert_true(parse(" mode=nx,dirty=20,split=30 age=40,,live=0 4k 1g break=shootdown -- "
-			  "console=ttyS0 quiet"));
+	assert_true(parse(
+		" mode=nx,dirty=20,split=30 age=40,,live=0 shared=39 4k 1g break=shootdown -- "
+		"console=ttyS0 quiet"));
 	assert_like(&want);
 	/* The last one of two is meant. */
 	assert_true(parse("dirty=5 1g dirty=0x10,4k"));
@@ -244,6 +250,20 @@ static void a_private_guest_has_no_dirty_log_and_keeps_its_slots(void **state)
 	assert_true(parse("dirty=1 split=1 slots=1"));
 }
 
+static void a_shared_bit_chooses_an_entry_of_the_root(void **state)
+{
+	(void)state;
+	for (unsigned int bit = 0; bit < 70; bit++) {
+		char words[32];
+
+		snprintf(words, sizeof(words), "td shared=%u", bit);
+		if (bit < 39 || bit > 47)
+			assert_refused(words, words + 3);
+		else
+			assert_true(parse(words) && options.shared_bit == bit);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -254,6 +274,7 @@ int main(void)
 		cmocka_unit_test(what_is_not_known_is_refused_by_its_name),
 		cmocka_unit_test(a_number_of_more_than_32_bits_is_refused),
 		cmocka_unit_test(a_private_guest_has_no_dirty_log_and_keeps_its_slots),
+		cmocka_unit_test(a_shared_bit_chooses_an_entry_of_the_root),
 	};
 
 	first = options;
