@@ -123,7 +123,8 @@ deps-lint:
 # The set-up may change what the sources can be built with, so building starts afresh after it.
 check: deps                                        ## build and run all tests; SAN=asan, SAN=tsan
 	@$(MAKE) --no-print-directory check-built
-check-built: all $(TESTS) $(EXAMPLES)
+# The hypervisor is only built here: `check-boot` boots it.
+check-built: all $(TESTS) $(EXAMPLES) $(if $(SAN),,$(BUILD)/hypervisor.elf $(BUILD)/guest.elf)
 	@BUILD=$(BUILD) SAN=$(SAN) NM=$(NM) tests/run.sh $(TESTS) \
 		$(if $(SAN),,--check tests/check_symbols.sh --check tests/check_rooms.sh \
 			--check tests/check_readme.sh --check tests/check_usdt.sh) \

@@ -116,6 +116,7 @@ static void on_npf(struct vcpu *v)
 
 static void on_cpuid(struct vcpu *v)
 {
+	static const char signature[] = HV_CPUID_SIGNATURE;
 	uint32_t leaf = (uint32_t)v->vmcb->rax;
 	struct cpuid r = cpuid(leaf, (uint32_t)v->regs.rcx);
 
@@ -128,9 +129,9 @@ static void on_cpuid(struct vcpu *v)
 		r = (struct cpuid){0};
 	} else if (leaf == HV_CPUID) {
 		r.a = HV_CPUID;
-		memcpy(&r.b, HV_CPUID_SIGNATURE, 4);
-		memcpy(&r.c, HV_CPUID_SIGNATURE + 4, 4);
-		memcpy(&r.d, HV_CPUID_SIGNATURE + 8, 4);
+		memcpy(&r.b, &signature[0], 4);
+		memcpy(&r.c, &signature[4], 4);
+		memcpy(&r.d, &signature[8], 4);
 	}
 	v->vmcb->rax = r.a;
 	v->regs.rbx = r.b;

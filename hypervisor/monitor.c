@@ -2,7 +2,9 @@
 /*
  * The monitor's half of private memory: tables in NPT format (APM vol. 2, "Nested Paging"), made
  * and read by itself; whose each frame is; and epochs, by which it knows that no processor can
- * still have a translation of what it gives back. Trusts nothing that the hypervisor says.
+ * still have a translation of what it gives back. Trusts nothing that the hypervisor says of frames
+ * or of the order of calls; but its tables stand in pages that the hypervisor gave, and that only a
+ * real module could take out of its reach.
  *
  *	root of vCPU n:  | private: this file's | shared: copied from the direct root | nothing |
  *			 0             1 << (shared bit - 39)                        2 <<
