@@ -11,6 +11,7 @@
 #define ZP_E820		  0x2d0
 #define HDR_START	  0x1f1
 #define HDR_SETUP_SECTORS 0x1f1
+#define HDR_SYS_SIZE	  0x1f4 /* of what follows the setup, in 16 bytes */
 #define HDR_JUMP	  0x201 /* the header ends this far behind 202h */
 #define HDR_VERSION	  0x206
 #define HDR_LOADER	  0x210
@@ -109,23 +110,41 @@ static void put_initrd(char *zero, const char *header, const struct module *init
 	put32(zero + HDR_RAMDISK_BYTES, bytes);
 }
 
+/* Before the kernel itself; 0 sectors mean 4, for kernels that are older than this. */
+static uint64_t setup_bytes(const char *header)
+{
+	uint8_t sectors = (uint8_t)header[HDR_SETUP_SECTORS];
+
+	return ((sectors ? sectors : 4) + 1) * 512ul;
+}
+
+static void check(const char *header, uint64_t bytes, uint64_t load, uint64_t initrd_bytes)
+{
+	uint64_t whole = setup_bytes(header) + 16ul * get32(header + HDR_SYS_SIZE);
+	uint64_t end = load + get32(header + HDR_INIT_SIZE);
+
+	if (get16(header + HDR_VERSION) < 0x20c ||
+	    !(get16(header + HDR_XLOADFLAGS) & XLF_KERNEL_64))
+		panic("linux: boot protocol %x without a 64-bit entry",
+		      get16(header + HDR_VERSION));
+	if (whole > bytes)
+		panic("linux: the kernel has %lu bytes, its file only %lu", whole, bytes);
+	if (end + initrd_bytes + TPT_PAGE_SIZE > own.start)
+		panic("linux: the kernel wants %lx to %lx and its initrd %lu bytes, the guest's memory "
+		      "ends at %lx",
+		      load, end, initrd_bytes, own.start);
+}
+
 void linux_load(struct vcpu *boot, const struct module *kernel, const struct module *initrd)
 {
 	static char header[4096];
 	const char *image = phys(kernel->start);
 	char *zero = phys(ZERO_PAGE);
-	uint64_t bytes = kernel->end - kernel->start, load, setup;
+	uint64_t bytes = kernel->end - kernel->start, load;
 
 	memcpy(header, image, sizeof(header));
 	memcpy(&load, header + HDR_PREFERRED, 8);
-	if (get16(header + HDR_VERSION) < 0x20c ||
-	    !(get16(header + HDR_XLOADFLAGS) & XLF_KERNEL_64))
-		panic("linux: boot protocol %x without a 64-bit entry",
-		      get16(header + HDR_VERSION));
-	if (load + get32(header + HDR_INIT_SIZE) > own.start)
-		panic("linux: the kernel wants %lx to %lx, the guest's memory ends at %lx", load,
-		      load + get32(header + HDR_INIT_SIZE), own.start);
-
+	check(header, bytes, load, initrd ? initrd->end - initrd->start : 0);
 	memset(zero, 0, 4096);
 	memcpy(zero + HDR_START, header + HDR_START,
 	       (size_t)(0x202 + (uint8_t)header[HDR_JUMP] - HDR_START));
@@ -133,10 +152,7 @@ void linux_load(struct vcpu *boot, const struct module *kernel, const struct mod
 	memcpy(zero + ZP_RSDP, &acpi_rsdp, 8);
 	if (initrd)
 		put_initrd(zero, header, initrd);
-	/* 0 sectors of setup mean 4, for kernels that are older than this. */
-	setup = header[HDR_SETUP_SECTORS] ? (uint8_t)header[HDR_SETUP_SECTORS] : 4;
-	setup = (setup + 1) * 512;
-	memmove(phys(load), image + setup, bytes - setup);
+	memmove(phys(load), image + setup_bytes(header), bytes - setup_bytes(header));
 	put_map(zero);
 	put_command_line(zero, header);
 	make_page_tables();
