@@ -11,3 +11,4 @@ shows() {
 }
 shows README.md examples/embed.c
 shows docs/tdx.md examples/tdx_module.c
+shows docs/bare-metal.md examples/bare.c
