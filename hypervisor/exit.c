@@ -271,7 +271,8 @@ static uint64_t call_info(struct vcpu *v)
 	v->regs.rdi = own.start;
 	v->regs.rsi = own.end;
 	return (options.td ? options.shared_bit : 0) | nr_vcpus << 8 |
-	       (uint64_t)options.level << 16 | (uint64_t)housekeeper_is_quiet() << 20;
+	       (uint64_t)options.level << 16 | (uint64_t)housekeeper_is_quiet() << 20 |
+	       (uint64_t) !!options.dirty << 21;
 }
 
 static uint64_t call_faults(struct vcpu *v)
@@ -293,6 +294,13 @@ static uint64_t call_lookup(struct vcpu *v)
 	while (mapped == -ERR_AGAIN);
 	v->regs.rdi = lookup.level;
 	return (uint64_t)mapped;
+}
+
+static uint64_t call_written(uint64_t gpa)
+{
+	if (!options.dirty || gpa >= own.start)
+		return (uint64_t)-ERR_INVAL;
+	return housekeeper_was_written(gpa);
 }
 
 static void on_call(struct vcpu *v)
@@ -327,6 +335,9 @@ static void on_call(struct vcpu *v)
 		break;
 	case HV_CALL_UNMAP:
 		*answer = (uint64_t)vm_unmap(r->rdi, r->rsi);
+		break;
+	case HV_CALL_WRITTEN:
+		*answer = call_written(r->rdi);
 		break;
 	default:
 		*answer = (uint64_t)-ERR_NOSYS;

@@ -18,29 +18,62 @@ struct ending {
 };
 
 static struct ending ending;
-static _Atomic uint32_t ended; /* 1: being written, 2: to be done */
-static bool logging;	       /* the dirty log is on, for a round of splits */
+static _Atomic uint32_t ended;	 /* 1: being written, 2: to be done */
+static bool logging;		 /* the dirty log is on, for a round of splits */
+static _Atomic uint32_t harvest; /* 1: somebody reads the log, or its memslot changes */
+static uint64_t *told;		 /* pages that the log had, and nobody asked about; with it */
 static uint64_t started_ms;
 static uint64_t rounds_dirty, pages_dirty, rounds_age, rounds_split, rounds_zap, rounds_slots;
 
 /* ---- jobs ---- */
 
+static void harvest_begin(void)
+{
+	while (atomic_exchange_explicit(&harvest, 1, memory_order_acquire))
+		cpu_pause();
+}
+
+static void harvest_end(void)
+{
+	atomic_store_explicit(&harvest, 0, memory_order_release);
+}
+
+static void copy_page(uint64_t page)
+{
+	memcpy(phys(spare.start + page * TPT_PAGE_SIZE), phys(page * TPT_PAGE_SIZE), TPT_PAGE_SIZE);
+	pages_dirty++;
+}
+
+/* Inside of a harvest. */
 static void copy_dirty(void)
 {
 	const uint64_t *dirty = vm_dirty();
 
-	for (uint64_t page = 0; page < own.start / TPT_PAGE_SIZE; page++) {
-		if (!(dirty[page / 64] >> page % 64 & 1))
-			continue;
-		memcpy(phys(spare.start + page * TPT_PAGE_SIZE), phys(page * TPT_PAGE_SIZE),
-		       TPT_PAGE_SIZE);
-		pages_dirty++;
+	for (uint64_t i = 0; i < tpt_dirty_words(own.start / TPT_PAGE_SIZE); i++) {
+		told[i] |= dirty[i];
+		for (uint64_t word = dirty[i]; word; word &= word - 1)
+			copy_page(i * 64 + (uint64_t)__builtin_ctzll(word));
 	}
+}
+
+bool housekeeper_was_written(uint64_t gpa)
+{
+	uint64_t page = gpa / TPT_PAGE_SIZE, bit = 1ull << page % 64;
+	bool written;
+
+	harvest_begin();
+	copy_dirty();
+	written = told[page / 64] & bit;
+	told[page / 64] &= ~bit;
+	harvest_end();
+	return written;
 }
 
 static void do_dirty(void)
 {
+	harvest_begin();
 	copy_dirty();
+	harvest_end();
 	rounds_dirty++;
 }
 
@@ -57,11 +90,13 @@ static void do_age(void)
 static void do_split(void)
 {
 	if (options.dirty) {
+		harvest_begin();
 		vm_hold(true);
 		copy_dirty();
 		vm_log_dirty(false);
 		vm_log_dirty(true);
 		vm_hold(false);
+		harvest_end();
 	} else {
 		logging = !logging;
 		vm_log_dirty(logging);
@@ -79,12 +114,15 @@ static void do_zap(void)
 static void do_slots(void)
 {
 	if (options.dirty) {
+		harvest_begin();
 		vm_hold(true);
 		copy_dirty();
 	}
 	vm_slots_again();
-	if (options.dirty)
+	if (options.dirty) {
 		vm_hold(false);
+		harvest_end();
+	}
 	rounds_slots++;
 }
 
@@ -306,6 +344,12 @@ static void kick_sleepers(void)
 	for (unsigned int i = 0; i < nr_vcpus; i++)
 		if (atomic_load(&vcpus[i].asked))
 			vcpu_kick(&vcpus[i]);
+}
+
+void housekeeper_init(void)
+{
+	if (options.dirty)
+		told = phys(page_take(8 * tpt_dirty_words(own.start / TPT_PAGE_SIZE)));
 }
 
 void housekeeper_loop(void)

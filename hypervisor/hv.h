@@ -283,7 +283,10 @@ void vm_nx_recover(void);
 void vm_hold(bool held);
 
 /* ---- housekeeper.c: what a host does beside its guest; and the end ---- */
+void housekeeper_init(void);
 void housekeeper_loop(void) __attribute__((noreturn));
+/* With a dirty log, of RAM: was the page written since this was last asked about it? */
+bool housekeeper_was_written(uint64_t gpa);
 enum end_kind { END_POWER_OFF, END_EXIT, END_RESET, END_BAD };
 /* The guest is over. Returns to nobody. */
 void machine_end(enum end_kind kind, uint32_t value, const char *why) __attribute__((noreturn));

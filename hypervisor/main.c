@@ -39,6 +39,7 @@ void hypervisor_main(uint64_t multiboot_info)
 	acpi_read();
 	smp_start(cpu_main);
 	vcpus_init();
+	housekeeper_init();
 	vm_create();
 	guest_load(&vcpus[0]);
 	vm_start(&vcpus[0]);

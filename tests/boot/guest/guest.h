@@ -25,6 +25,7 @@ struct machine {
 	unsigned int vcpus;	   /* as the hypervisor says, else as CPUID hints */
 	unsigned int level;	   /* largest leaf below */
 	bool quiet;		   /* faults can be counted */
+	bool logs;		   /* written pages are logged */
 	uint64_t hv_first, hv_end; /* the hypervisor's own memory */
 	uint64_t free, free_end;   /* RAM that is the tests', from a 2 MiB boundary to one */
 	unsigned int rounds;	   /* how often the long tests do it again */
@@ -57,6 +58,7 @@ enum need {
 	NEEDS_PLAIN = 4,  /* none of it */
 	NEEDS_CPUS = 8,	  /* two of them */
 	NEEDS_QUIET = 16, /* countable faults */
+	NEEDS_LOG = 32,	  /* a log of written pages */
 };
 
 /* The name is the behaviour. A table of tests ends with one that has none. */

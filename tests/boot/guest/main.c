@@ -139,6 +139,8 @@ static const char *why_not(unsigned int needs)
 		return "one CPU";
 	if ((needs & NEEDS_QUIET) && !machine.quiet)
 		return "faults can't be counted";
+	if ((needs & NEEDS_LOG) && !machine.logs)
+		return "no dirty log";
 	return NULL;
 }
 
@@ -198,6 +200,7 @@ static void ask_hypervisor(void)
 	machine.vcpus = HV_INFO_VCPUS(info.rax);
 	machine.level = HV_INFO_LEVEL(info.rax);
 	machine.quiet = HV_INFO_QUIET(info.rax);
+	machine.logs = HV_INFO_LOGS(info.rax);
 	machine.hv_first = info.rdi;
 	machine.hv_end = info.rsi;
 }

@@ -199,6 +199,45 @@ static void taken_away_is_gone_at_once(void)
 	close_memory(gpa, PAGE);
 }
 
+/* A page that CPU 1 writes all the time. */
+struct counter {
+	volatile uint64_t *page;
+	bool over;
+};
+
+static void count_up(void *arg)
+{
+	struct counter *counter = arg;
+
+	while (!__atomic_load_n(&counter->over, __ATOMIC_ACQUIRE))
+		(*counter->page)++;
+}
+
+/*
+ * Two more than there were when the log was last asked: the second of them began later than that.
+ * A CPU that may still write without telling, by an old translation, is found here.
+ */
+static void each_harvest_tells_of_later_writes(void)
+{
+	uint64_t gpa = machine.free + PART / 2, seen, missed = 0;
+	struct counter counter = {.page = open_memory(gpa, PAGE)};
+
+	smp_begin(1, count_up, &counter);
+	hv_call(HV_CALL_WRITTEN, gpa, 0, 0);
+	for (unsigned int i = 0; i < 100 * machine.rounds; i++) {
+		seen = *counter.page;
+		if (!WAIT_UNTIL(*counter.page >= seen + 2))
+			break;
+		missed += hv_call(HV_CALL_WRITTEN, gpa, 0, 0).rax != 1;
+	}
+	__atomic_store_n(&counter.over, true, __ATOMIC_RELEASE);
+	smp_end(1);
+	hv_call(HV_CALL_WRITTEN, gpa, 0, 0);
+	expect(missed == 0, "%lu harvests missed a page that was written", missed);
+	expect(hv_call(HV_CALL_WRITTEN, gpa, 0, 0).rax == 0, "told of a page that nobody wrote");
+	close_memory(gpa, PAGE);
+}
+
 static void each_ipi_arrives_once(void)
 {
 	for (unsigned int id = 1; id < smp_count(); id++) {
@@ -222,5 +261,7 @@ const struct test smp_tests[] = {
 	{"smp_pages_survive_zaps", pages_survive_zaps, NEEDS_CPUS},
 	{"smp_pages_survive_unmaps", pages_survive_unmaps, NEEDS_HV | NEEDS_CPUS},
 	{"smp_taken_away_is_gone_at_once", taken_away_is_gone_at_once, NEEDS_HV | NEEDS_CPUS},
+	{"smp_each_harvest_tells_of_later_writes", each_harvest_tells_of_later_writes,
+	 NEEDS_LOG | NEEDS_CPUS},
 	{0},
 };
