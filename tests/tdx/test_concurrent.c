@@ -88,24 +88,16 @@ static bool all_happened(const struct actor *actors)
 	       actors[2].nr_accepted + actors[3].nr_accepted;
 }
 
-/* Two hosts map, block, split, merge, move and remove what two vCPUs accept. */
-static void two_hosts_and_two_vcpus_on_one_td(void **state)
+static void init_hosts_and_vcpus(struct actor *actors, struct world *w, unsigned int life)
 {
-	static const struct world_kind kind = {.flags = TDX_CONFIG_GPAW52,
-					       .levels = 5,
-					       .nr_l2 = 2,
-					       .nr_vcpus = 2,
-					       .runnable = true};
-	struct actor *actors = calloc(NR_ACTORS, sizeof(*actors));
-	struct world *w = world_create();
-
-	(void)state;
-	world_build(w, &kind);
 	for (unsigned int i = 0; i < NR_ACTORS; i++) {
 		struct moves *m = &actors[i].m;
 
-		*m = (struct moves){
-			.w = w, .rng = {1000 + i}, .one_lp = true, .lp = i, .spoil = 16};
+		*m = (struct moves){.w = w,
+				    .rng = {1000 + 10 * life + i},
+				    .one_lp = true,
+				    .lp = i,
+				    .spoil = 16};
 		m->only_guests = i >= 2;
 		for (unsigned int t = 0; t < NR_TDS; t++) {
 			m->td[t] = (struct world_td){
@@ -114,16 +106,47 @@ static void two_hosts_and_two_vcpus_on_one_td(void **state)
 				m->td[t].tdvpr[v] = WORLD_VCPU(i - 2);
 		}
 	}
-	/* Again while something never happened: who runs when is not ours to say. */
-	for (unsigned int i = 0; i < 20 && !all_happened(actors); i++)
-		play_together(w, actors);
+}
+
+/* One life of the TD: did all happen that should? */
+static bool live_once(unsigned int life)
+{
+	static const struct world_kind kind = {.flags = TDX_CONFIG_GPAW52,
+					       .levels = 5,
+					       .nr_l2 = 2,
+					       .nr_vcpus = 2,
+					       .runnable = true};
+	struct actor *actors = calloc(NR_ACTORS, sizeof(*actors));
+	struct world *w = world_create();
+	bool happened;
+
+	world_build(w, &kind);
+	init_hosts_and_vcpus(actors, w, life);
+	play_together(w, actors);
 	print_busy(actors);
 	print_message("%u pages mapped, %u removed; %u accepted\n", total(actors, TDH_MEM_PAGE_AUG),
 		      total(actors, TDH_MEM_PAGE_REMOVE),
 		      actors[2].nr_accepted + actors[3].nr_accepted);
-	assert_true(all_happened(actors));
+	happened = all_happened(actors);
 	world_destroy(w);
 	free(actors);
+	return happened;
+}
+
+/*
+ * Two hosts map, block, split, merge, move and remove what two vCPUs accept. Who runs when is not
+ * ours to say: a vCPU may fault again and again before it accepts anything, and then is not let in
+ * any more as long as nobody maps just those pages (the filter against zero-step attacks). So what
+ * did not happen in one life is waited for in another, not in more of the same.
+ */
+static void two_hosts_and_two_vcpus_on_one_td(void **state)
+{
+	bool happened = false;
+
+	(void)state;
+	for (unsigned int life = 0; life < 20 && !happened; life++)
+		happened = live_once(life);
+	assert_true(happened);
 }
 
 /* Each processor builds TDs, runs them and takes them down; they meet in PAMT and key table. */
