@@ -37,6 +37,8 @@ USDT      := $(shell printf '\043include <sys/sdt.h>\n' | $(CC) $(CFLAGS) -E -x 
 endif
 CORE_CF   += $(if $(USDT),-DTPT_USDT)
 PIC_CF    := -fPIC
+# An image of its own, for no operating system: addresses are fixed, nothing is unwound.
+METAL_CF  := $(CORE_CF) -fno-pie -fcf-protection=none -fno-asynchronous-unwind-tables
 POSIX_LIB := -lpthread
 LIBS      := $(POSIX_LIB) -lcrypto -llzma -lz -lzstd -lm
 

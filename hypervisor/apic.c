@@ -38,17 +38,14 @@ void apic_send(uint8_t apic_id, uint32_t command)
 
 void apic_tick(uint32_t ms)
 {
-	uint64_t start;
 	uint32_t ticks;
 
 	apic_write(APIC_SVR, SVR_ENABLE | 0xff);
 	apic_write(APIC_DIVIDE, DIVIDE_BY_16);
 	apic_write(APIC_TIMER, TIMER_MASKED | VECTOR_TICK);
 	apic_write(APIC_COUNT, ~0u);
-	start = rdtsc();
-	while (rdtsc() - start < 4 * tsc_per_ms)
-		cpu_pause();
-	ticks = (~0u - apic_read(0x390)) / 4;
+	wait_us(4000);
+	ticks = (~0u - apic_read(APIC_LEFT)) / 4;
 	apic_write(APIC_TIMER, TIMER_PERIODIC | VECTOR_TICK);
 	apic_write(APIC_COUNT, ticks * ms);
 }

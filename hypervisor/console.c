@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /* COM2: the hypervisor's voice. The guest has COM1. */
+#include "hypervisor/abi.h"
 #include "hypervisor/hv.h"
 
 #define COM2	    0x2f8
@@ -113,7 +114,7 @@ void panic(const char *format, ...)
 		put(*s);
 	put_all(format, &args);
 	va_end(args);
-	outb(0xf4, 0x7f);
+	outb(HV_PORT_EXIT, BAD_STATUS);
 	for (;;)
 		cpu_halt();
 }

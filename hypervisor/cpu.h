@@ -25,6 +25,9 @@
 #define APIC_BASE_ON   (1ull << 11)
 #define APIC_BASE_ADDR 0x000ffffffffff000ull
 
+/* Leaf 8000_0001h, ECX. */
+#define CPUID_EXT_SVM (1u << 2)
+
 #define CR0_PE	    (1ull << 0)
 #define CR0_ET	    (1ull << 4)
 #define CR0_PG	    (1ull << 31)
@@ -120,16 +123,6 @@ static inline void outl(uint16_t port, uint32_t value)
 static inline void cpu_pause(void)
 {
 	__asm__ volatile("pause" : : : "memory");
-}
-
-static inline void cpu_cli(void)
-{
-	__asm__ volatile("cli" : : : "memory");
-}
-
-static inline void cpu_sti(void)
-{
-	__asm__ volatile("sti" : : : "memory");
 }
 
 /* Interrupts on, and asleep until one comes: none can slip in between (STI's shadow). */

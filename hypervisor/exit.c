@@ -9,15 +9,12 @@
 #define PORT_COM2	0x2f8 /* to 2ffh */
 #define PORT_KEYBOARD	0x64
 #define KEYBOARD_RESET	0xfe
-#define PORT_RESET	0xcf9
-#define RESET_NOW	(1u << 2)
 #define PORT_CONFIG	0x510 /* QEMU's fw_cfg: selector, and 511h data */
 #define CONFIG_CPUS	5
 #define CONFIG_MAX_CPUS 15
 #define PM1_SLEEP	(1u << 13) /* ACPI 6.4, "PM1 Control Registers": SLP_EN */
 #define CPUID1_X2APIC	(1u << 21)
 #define CPUID1_OSXSAVE	(1u << 27)
-#define CPUID_EXT_SVM	(1u << 2)
 
 /* ---- which MSRs and ports come here ---- */
 

@@ -56,6 +56,20 @@ static void copy_dirty(void)
 	}
 }
 
+/* The guest stands still, and all that it wrote is copied: the log may go, and come again. */
+static void stand_still(void)
+{
+	harvest_begin();
+	vm_hold(true);
+	copy_dirty();
+}
+
+static void go_on(void)
+{
+	vm_hold(false);
+	harvest_end();
+}
+
 bool housekeeper_was_written(uint64_t gpa)
 {
 	uint64_t page = gpa / TPT_PAGE_SIZE, bit = 1ull << page % 64;
@@ -90,13 +104,10 @@ static void do_age(void)
 static void do_split(void)
 {
 	if (options.dirty) {
-		harvest_begin();
-		vm_hold(true);
-		copy_dirty();
+		stand_still();
 		vm_log_dirty(false);
 		vm_log_dirty(true);
-		vm_hold(false);
-		harvest_end();
+		go_on();
 	} else {
 		logging = !logging;
 		vm_log_dirty(logging);
@@ -113,16 +124,11 @@ static void do_zap(void)
 /* A log goes with its memslot. */
 static void do_slots(void)
 {
-	if (options.dirty) {
-		harvest_begin();
-		vm_hold(true);
-		copy_dirty();
-	}
+	if (options.dirty)
+		stand_still();
 	vm_slots_again();
-	if (options.dirty) {
-		vm_hold(false);
-		harvest_end();
-	}
+	if (options.dirty)
+		go_on();
 	rounds_slots++;
 }
 
@@ -245,8 +251,7 @@ static void stop_vcpus(void)
 	for (unsigned int i = 0; i < nr_vcpus; i++) {
 		while (!atomic_load(&vcpus[i].parked)) {
 			vcpu_ask(&vcpus[i], ASK_STOP);
-			for (uint64_t start = now_ms(); now_ms() == start;)
-				cpu_pause();
+			wait_us(1000);
 		}
 	}
 }
@@ -300,10 +305,10 @@ static void do_end(void)
 		outb(HV_PORT_EXIT, (uint8_t)ending.value);
 		break;
 	case END_RESET:
-		outb(0xcf9, 0x06);
+		outb(PORT_RESET, RESET_NOW | 2); /* of all, not of the processor alone */
 		break;
 	case END_BAD:
-		outb(HV_PORT_EXIT, 0x7f);
+		outb(HV_PORT_EXIT, BAD_STATUS);
 	}
 	for (;;)
 		cpu_halt();
@@ -319,9 +324,7 @@ void machine_end(enum end_kind kind, uint32_t value, const char *why)
 	}
 	if (!this_cpu()->vcpu)
 		do_end();
-	atomic_store(&this_cpu()->vcpu->parked, 1);
-	for (;;)
-		cpu_halt();
+	vcpu_park(this_cpu()->vcpu);
 }
 
 /* ---- the loop ---- */

@@ -98,7 +98,6 @@ void memory_map_low(bool mapped);
 /* ---- multiboot.c: what the loader brought ---- */
 struct module {
 	uint64_t start, end;
-	const char *words;
 };
 extern struct module modules[2]; /* the guest, and what it is given */
 extern unsigned int nr_modules;
@@ -123,6 +122,7 @@ void interrupts_init(void);
 void interrupts_load(void);
 extern uint64_t tsc_per_ms;
 void tsc_calibrate(void);
+void wait_us(uint64_t us);
 static inline uint64_t now_ms(void)
 {
 	return rdtsc() / tsc_per_ms;
@@ -138,6 +138,7 @@ static inline uint64_t now_ms(void)
 #define APIC_ICR2   0x310
 #define APIC_TIMER  0x320
 #define APIC_COUNT  0x380
+#define APIC_LEFT   0x390 /* of the count */
 #define APIC_DIVIDE 0x3e0
 #define APIC_BASE   0xfee00000ull
 #define ICR_MODE(c) ((c) >> 8 & 7)
@@ -227,6 +228,8 @@ void vcpu_loop(struct vcpu *v) __attribute__((noreturn));
 /* Sends it out of the guest to do what it is asked for. */
 void vcpu_ask(struct vcpu *v, uint32_t what);
 void vcpu_kick(struct vcpu *v);
+/* Stops for good, on its own processor. */
+void vcpu_park(struct vcpu *v) __attribute__((noreturn));
 void vcpu_inject(struct vcpu *v, enum svm_event_type type, unsigned int vector, bool has_error,
 		 uint32_t error);
 void vcpu_skip(struct vcpu *v, unsigned int bytes);
@@ -288,6 +291,9 @@ void housekeeper_loop(void) __attribute__((noreturn));
 /* With a dirty log, of RAM: was the page written since this was last asked about it? */
 bool housekeeper_was_written(uint64_t gpa);
 enum end_kind { END_POWER_OFF, END_EXIT, END_RESET, END_BAD };
+#define BAD_STATUS 0x7f /* at HV_PORT_EXIT, whatever the guest would have written */
+#define PORT_RESET 0xcf9
+#define RESET_NOW  (1u << 2)
 /* The guest is over. Returns to nobody. */
 void machine_end(enum end_kind kind, uint32_t value, const char *why) __attribute__((noreturn));
 /* Is something else than the guest changing its tables? */

@@ -67,3 +67,11 @@ void tsc_calibrate(void)
 		cpu_pause();
 	tsc_per_ms = (rdtsc() - start) / ms;
 }
+
+void wait_us(uint64_t us)
+{
+	uint64_t start = rdtsc();
+
+	while (rdtsc() - start < us * tsc_per_ms / 1000)
+		cpu_pause();
+}

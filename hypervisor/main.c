@@ -2,7 +2,6 @@
 /* From the loader to the guest's first instruction. */
 #include "hypervisor/hv.h"
 
-#define CPUID_EXT_SVM (1u << 2)
 #define CPUID_SVM_NPT (1u << 0)
 
 void hypervisor_main(uint64_t multiboot_info);

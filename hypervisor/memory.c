@@ -101,23 +101,18 @@ static uint64_t *table_entry(uint64_t table, uint64_t va, unsigned int level)
 	return entry;
 }
 
-static void map_large(uint64_t va, uint64_t pa)
+static uint64_t *large_entry(uint64_t va)
 {
 	uint64_t table = own_root;
 
 	for (unsigned int level = 4; level > 2; level--)
 		table = *table_entry(table, va, level) & ~4095ull;
-	*table_entry(table, va, 2) = pa | PTE_LARGE;
+	return table_entry(table, va, 2);
 }
 
 void memory_map_low(bool mapped)
 {
-	uint64_t directory = *table_entry(*table_entry(own_root, 0, 4) & ~4095ull, 0, 3) & ~4095ull;
-
-	if (mapped)
-		map_large(0, 0);
-	else
-		*table_entry(directory, 0, 2) = 0;
+	*large_entry(0) = mapped ? PTE_LARGE : 0;
 	write_cr3(own_root);
 }
 
@@ -133,8 +128,8 @@ void memory_init(uint64_t multiboot_info)
 		if (machine_ranges[i].type == 1 && machine_ranges[i].end > top)
 			top = machine_ranges[i].end;
 	for (uint64_t pa = 0; pa < top; pa += LARGE_PAGE)
-		map_large(DIRECT_MAP + pa, pa);
+		*large_entry(DIRECT_MAP + pa) = pa | PTE_LARGE;
 	for (uint64_t at = 0; at < bytes; at += LARGE_PAGE)
-		map_large(IMAGE_VMA + at, own.start + at);
+		*large_entry(IMAGE_VMA + at) = (own.start + at) | PTE_LARGE;
 	image_move(phys(own.start), bytes, own_root);
 }

@@ -7,16 +7,16 @@
 
 struct module modules[2];
 unsigned int nr_modules;
-static char command_line[WORDS_MAX], module_words[2][WORDS_MAX / 4];
+static char command_line[WORDS_MAX];
 
-static void copy_words(char *to, size_t room, uint32_t from)
+static void copy_words(uint32_t from)
 {
 	const char *s = phys(from);
 	size_t n = strlen(s);
 
-	if (n >= room)
-		panic("multiboot: a command line of %lu bytes, %lu are the most", n, room - 1);
-	memcpy(to, s, n + 1);
+	if (n >= WORDS_MAX)
+		panic("multiboot: a command line of %lu bytes, %u are the most", n, WORDS_MAX - 1);
+	memcpy(command_line, s, n + 1);
 }
 
 static void read_ranges(const struct multiboot_info *info)
@@ -37,8 +37,7 @@ static void read_modules(const struct multiboot_info *info)
 	const struct multiboot_module *m = phys(info->modules);
 
 	for (unsigned int i = 0; i < info->nr_modules && i < 2; i++) {
-		modules[i] = (struct module){m[i].start, m[i].end, module_words[i]};
-		copy_words(module_words[i], sizeof(module_words[i]), m[i].words);
+		modules[i] = (struct module){m[i].start, m[i].end};
 		nr_modules++;
 	}
 }
@@ -54,7 +53,7 @@ void multiboot_read(uint64_t at)
 	if (info->flags & MULTIBOOT_MODULES)
 		read_modules(info);
 	if (info->flags & MULTIBOOT_COMMAND_LINE)
-		copy_words(command_line, sizeof(command_line), info->command_line);
+		copy_words(info->command_line);
 	/* The first word is the image's own name. */
 	while (*words && *words != ' ')
 		words++;

@@ -5,18 +5,16 @@
 HV_C      := $(sort $(wildcard hypervisor/*.c))
 HV_S      := $(sort $(wildcard hypervisor/*.S))
 HV_OBJ    := $(patsubst %,$(BUILD)/%.o,$(HV_C) $(HV_S))
-# An image of its own: no libc to link with, addresses are fixed.
-HV_CF     := $(CORE_CF) -fno-pie -fcf-protection=none -fno-asynchronous-unwind-tables
 HYPERVISOR := $(BUILD)/hypervisor.elf
 
 $(BUILD)/hypervisor/%.c.o: hypervisor/%.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(call say,CC )
-	$(Q)$(CC) $(WARN) $(CFLAGS) $(HV_CF) $(INC) -MMD -MP -c $< -o $@
+	$(Q)$(CC) $(WARN) $(CFLAGS) $(METAL_CF) $(INC) -MMD -MP -c $< -o $@
 $(BUILD)/hypervisor/%.S.o: hypervisor/%.S $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(call say,AS )
-	$(Q)$(CC) $(INC) -fno-pie -c $< -o $@
+	$(Q)$(CC) $(METAL_CF) $(INC) -MMD -MP -c $< -o $@
 
 # A multiboot loader takes 32-bit ELF; what is in it is 64-bit code all the same.
 $(HYPERVISOR): $(HV_OBJ) $(LIB_A) hypervisor/hypervisor.ld

@@ -31,14 +31,6 @@ static void cpu_arrives(void)
 	cpu_entry();
 }
 
-static void wait_us(uint64_t us)
-{
-	uint64_t start = rdtsc();
-
-	while (rdtsc() - start < us * tsc_per_ms / 1000)
-		cpu_pause();
-}
-
 static void fill_in(const char *word, uint64_t value)
 {
 	*(uint64_t *)((char *)phys(TRAMPOLINE) + ((uint64_t)word - (uint64_t)trampoline)) = value;

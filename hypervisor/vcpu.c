@@ -178,7 +178,7 @@ static void take_nmi(void)
 	}
 }
 
-static void park(struct vcpu *v)
+void vcpu_park(struct vcpu *v)
 {
 	atomic_store(&v->parked, 1);
 	for (;;)
@@ -190,7 +190,7 @@ static void do_asked(struct vcpu *v)
 	uint32_t asked = atomic_exchange(&v->asked, 0);
 
 	if (asked & ASK_STOP)
-		park(v);
+		vcpu_park(v);
 	if (asked & ASK_INIT)
 		v->waiting = true;
 	if ((asked & ASK_STARTUP) && v->waiting)

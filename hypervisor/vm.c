@@ -3,8 +3,7 @@
  * The guest's memory, as the library is told of it: one VM, its memslots, and what stands behind
  * them. Ordinary memory is the machine's own at the same address. Never an exit's meaning.
  *
- *	slot 0 RAM below the hypervisor's | (the hypervisor) | 1 devices | 2 APIC | 3 ROM | 4 above
- *4G
+ *	slots: 0 RAM below the hypervisor's | (the hypervisor) | 1 devices | 2 APIC | 3 ROM | 4 rest
  */
 #include "hypervisor/hv.h"
 #include "hypervisor/monitor.h"
@@ -147,7 +146,7 @@ void vm_create(void)
 		config.max_private_level =
 			options.level > TPT_LEVEL_2M ? TPT_LEVEL_2M : options.level;
 	}
-	bitmap = phys(page_take(own.start / TPT_PAGE_SIZE / 8 + 8));
+	bitmap = phys(page_take(8 * tpt_dirty_words(own.start / TPT_PAGE_SIZE)));
 	if (options.td)
 		monitor_init(spare.start >> TPT_PAGE_SHIFT, own.start >> TPT_PAGE_SHIFT,
 			     options.shared_bit, nr_vcpus);

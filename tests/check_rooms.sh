@@ -41,7 +41,8 @@ may mmu/range  "$freestanding" "$api" "$(mmu base range fault tree mirror pte sl
 may mmu/shadow "$freestanding" "$api" "$(mmu base shadow fault tree mirror pte slots)"
 may mmu/vm     "$freestanding" "$api" "$(mmu base vm shadow range fault tree mirror pte slots)"
 
-# Around it. The hypervisor's guests know of it what a guest can ask. The judges share no code with the judged, nor with each other.
+# Around it. The judges share no code with the judged, nor with each other; the hypervisor's guests know of
+# it what a guest can ask.
 may platform/bare  "$freestanding" '<triptych/(types|platform|bare)\.h>' '"platform/bare/[^"]*"'
 may platform/posix '<triptych/(types|platform|posix)\.h>' "$system" '"platform/posix/[^"]*"'
 depth=1 may hypervisor "$freestanding" '<elf\.h>' "$api" '<triptych/bare\.h>' '"hypervisor/[a-z]+\.h"'

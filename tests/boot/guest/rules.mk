@@ -2,8 +2,6 @@
 # The guest that tests/boot runs, on the bare machine and on the hypervisor; included by the Makefile.
 
 GUEST_DIR := tests/boot/guest
-GUEST_CF  := -ffreestanding -mno-red-zone -mgeneral-regs-only -fno-stack-protector -fno-pie \
-	     -fcf-protection=none -fno-asynchronous-unwind-tables
 GUEST_OBJ := $(patsubst $(GUEST_DIR)/%,$(BUILD)/guest/%.o,$(basename \
 	     $(sort $(wildcard $(GUEST_DIR)/*.c $(GUEST_DIR)/*.S))))
 
@@ -11,11 +9,11 @@ GUEST_OBJ := $(patsubst $(GUEST_DIR)/%,$(BUILD)/guest/%.o,$(basename \
 $(BUILD)/guest/%.o: $(GUEST_DIR)/%.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(call say,CC )
-	$(Q)$(CC) $(WARN) $(CFLAGS) $(GUEST_CF) -I. -MMD -MP -c $< -o $@
+	$(Q)$(CC) $(WARN) $(CFLAGS) $(METAL_CF) -I. -MMD -MP -c $< -o $@
 $(BUILD)/guest/%.o: $(GUEST_DIR)/%.S $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(call say,AS )
-	$(Q)$(CC) $(CFLAGS) $(GUEST_CF) -I. -MMD -MP -c $< -o $@
+	$(Q)$(CC) $(CFLAGS) $(METAL_CF) -I. -MMD -MP -c $< -o $@
 
 $(BUILD)/guest/guest.elf64: $(GUEST_OBJ) $(GUEST_DIR)/guest.ld
 	$(call say,LD )
